@@ -1,0 +1,1 @@
+"""Measurements of speed, memory and scale; never part of the tests."""

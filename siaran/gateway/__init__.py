@@ -1,0 +1,1 @@
+"""WhatsApp behind one interface: the values, the simulated network."""

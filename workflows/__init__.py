@@ -1,0 +1,1 @@
+"""Durable workflows: campaigns and device lanes."""

@@ -54,9 +54,7 @@ class Settings(BaseSettings):
     send_window: Literal["auto"] | int = Field("auto", validation_alias=_alias("SEND_WINDOW"))
     slice_above_lanes: int = Field(300, validation_alias=_alias("SIARAN_SLICE_ABOVE_LANES"), ge=0)
     host_capacity: int = Field(20, validation_alias=_alias("SIARAN_HOST_CAPACITY"), ge=1, le=1000)
-    simulated_host_capacity: int = Field(
-        1000, validation_alias=_alias("SIARAN_SIMULATED_HOST_CAPACITY"), ge=1, le=1000
-    )
+    simulated_host_capacity: int = Field(1000, validation_alias=_alias("SIARAN_SIMULATED_HOST_CAPACITY"), ge=1, le=1000)
     receipt_wait_seconds: float = Field(20.0, validation_alias=_alias("SIARAN_RECEIPT_WAIT_SECONDS"), gt=0)
     failover_after_seconds: float = Field(60.0, validation_alias=_alias("SIARAN_FAILOVER_AFTER_SECONDS"), ge=0)
 
@@ -103,7 +101,9 @@ class Settings(BaseSettings):
         parts = urlsplit(self.redis_url.get_secret_value())
         if self.redis_password is None or parts.password:
             return urlunsplit(parts)
-        return urlunsplit(parts._replace(netloc=f":{self.redis_password.get_secret_value()}@{parts.netloc.rpartition('@')[2]}"))
+        return urlunsplit(
+            parts._replace(netloc=f":{self.redis_password.get_secret_value()}@{parts.netloc.rpartition('@')[2]}")
+        )
 
 
 @lru_cache

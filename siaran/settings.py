@@ -101,9 +101,7 @@ class Settings(BaseSettings):
         parts = urlsplit(self.redis_url.get_secret_value())
         if self.redis_password is None or parts.password:
             return urlunsplit(parts)
-        return urlunsplit(
-            parts._replace(netloc=f":{self.redis_password.get_secret_value()}@{parts.netloc.rpartition('@')[2]}")
-        )
+        return urlunsplit(parts._replace(netloc=f":{self.redis_password.get_secret_value()}@{parts.netloc.rpartition('@')[2]}"))
 
 
 @lru_cache

@@ -1,0 +1,157 @@
+"""Inputs and results of every workflow and activity: ids and counts only, never phone numbers or texts."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+WORKFLOW_QUEUE = "siaran"
+"""The task queue of all workflows and all database activities."""
+
+
+def device_queue(device_id: UUID) -> str:
+    """The task queue on which a device's host polls while the device's lane is awake."""
+    return f"device:{device_id}"
+
+
+def device_workflow_id(device_id: UUID) -> str:
+    """The id of a device's lane workflow."""
+    return f"device:{device_id}"
+
+
+def campaign_workflow_id(campaign_id: int) -> str:
+    """The id of a campaign's workflow."""
+    return f"campaign:{campaign_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignInput:
+    """Starts, or goes on with, a campaign; what phase it is in is read from its row."""
+
+    campaign_id: int
+    user_id: UUID
+
+
+class CampaignAction(StrEnum):
+    """What a campaign's workflow does next, as its row says."""
+
+    SLEEP = "sleep"
+    EXPAND = "expand"
+    FOLLOW = "follow"
+    SETTLE_CANCELLED = "settle_cancelled"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignPlan:
+    """The next action of a campaign's workflow; `until_at` bounds the sleep, `None` waits for a signal alone."""
+
+    action: CampaignAction
+    status: str
+    until_at: datetime | None = None
+    reason: str = ""
+    pending: int = 0
+    done: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExpansionResult:
+    """How many ledger rows an expansion wrote and on how many devices; `finished` unless it was paused or cancelled."""
+
+    messages: int
+    devices: int
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RetryInput:
+    """Carry out one request of `campaign_retries`."""
+
+    campaign_id: int
+    user_id: UUID
+    retry_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class LaneInput:
+    """Starts, or goes on with, a device's lane; `is_open` says that the waker has already set it running."""
+
+    device_id: UUID
+    user_id: UUID
+    is_open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SendInput:
+    """One send activity of a lane."""
+
+    device_id: UUID
+    user_id: UUID
+
+
+class SliceEnd(StrEnum):
+    """Why a send activity stopped."""
+
+    WINDOW = "window"
+    DRAINED = "drained"
+    CAP = "cap"
+    PAUSED = "paused"
+    OFFLINE = "offline"
+    RESTRICTED = "restricted"
+    FENCED = "fenced"
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """What a send activity did and why it stopped; the lane sends again at `next_at` at the earliest."""
+
+    sent: int
+    failed: int
+    unknown: int
+    suppressed: int
+    ended: SliceEnd
+    next_at: datetime | None = None
+    campaign_id: int | None = None
+
+
+class LaneAction(StrEnum):
+    """What a lane does next, as the ledger says."""
+
+    SEND = "send"
+    WAIT = "wait"
+    FAIL_OVER = "fail_over"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class LaneCheck:
+    """Asks what a lane should do next; `ended` and `next_at` come from its last send activity, if any."""
+
+    device_id: UUID
+    user_id: UUID
+    ended: SliceEnd | None = None
+    next_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LanePlan:
+    """The next action of a lane; `until_at` bounds a wait, `None` waits for a signal alone; `why` is shown to operators."""
+
+    action: LaneAction
+    why: str = ""
+    until_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailoverResult:
+    """How many pending messages of a device moved, and to how many devices."""
+
+    moved: int
+    devices: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A device's connection is now held by another host."""
+
+    host_id: int

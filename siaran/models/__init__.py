@@ -1,0 +1,59 @@
+"""All tables, one file per noun."""
+
+from siaran.models.accounts import ApiKey, AuditEntry, PasswordReset, Role, User, UserSession
+from siaran.models.base import Base
+from siaran.models.campaigns import Campaign, CampaignCount, CampaignRetry, CampaignStatus, DeviceStrategy
+from siaran.models.chats import Chat, ChatMessage
+from siaran.models.devices import Device, DeviceStatus, Host, Lane, LaneState, TransportKind
+from siaran.models.leads import Lead, Suppression, TargetStatus
+from siaran.models.messages import (
+    ONE_OFF,
+    AttemptOutcome,
+    BroadcastMessage,
+    MessageAnalytics,
+    MessageAttempt,
+    MessageStatus,
+    UnmatchedReceipt,
+    campaign_source,
+)
+from siaran.models.sequences import Enrollment, EnrollmentStatus, Sequence, SequenceLog, SequenceStatus, SequenceStep
+
+__all__ = [
+    "ONE_OFF",
+    "ApiKey",
+    "AttemptOutcome",
+    "AuditEntry",
+    "Base",
+    "BroadcastMessage",
+    "Campaign",
+    "CampaignCount",
+    "CampaignRetry",
+    "CampaignStatus",
+    "Chat",
+    "ChatMessage",
+    "Device",
+    "DeviceStatus",
+    "DeviceStrategy",
+    "Enrollment",
+    "EnrollmentStatus",
+    "Host",
+    "Lane",
+    "LaneState",
+    "Lead",
+    "MessageAnalytics",
+    "MessageAttempt",
+    "MessageStatus",
+    "PasswordReset",
+    "Role",
+    "Sequence",
+    "SequenceLog",
+    "SequenceStatus",
+    "SequenceStep",
+    "Suppression",
+    "TargetStatus",
+    "TransportKind",
+    "UnmatchedReceipt",
+    "User",
+    "UserSession",
+    "campaign_source",
+]

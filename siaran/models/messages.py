@@ -1,0 +1,170 @@
+"""The ledger: one row per message, one per attempt, and receipts that came before their record."""
+
+from datetime import date, datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from siaran.models.base import Base, BigId, CreatedAt, Owned, one_of
+
+
+class MessageStatus(StrEnum):
+    """Where a message stands; a rank only rises, except by a retry."""
+
+    PENDING = "pending"
+    CLAIMED = "claimed"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    READ = "read"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    SUPPRESSED = "suppressed"
+    CANCELLED = "cancelled"
+
+
+class AttemptOutcome(StrEnum):
+    """How an attempt ended; `open` while nobody knows."""
+
+    OPEN = "open"
+    SENT = "sent"
+    REJECTED = "rejected"
+    NOT_ATTEMPTED = "not_attempted"
+    UNKNOWN = "unknown"
+
+
+ONE_OFF = "!"
+"""The source of one-off messages; it sorts before every campaign and sequence, and goes first."""
+
+
+def campaign_source(campaign_id: int) -> str:
+    """The `source` of a campaign's messages: what a lane takes turns between."""
+    return f"campaign:{campaign_id}"
+
+
+class BroadcastMessage(Owned, Base):
+    """One recipient of one campaign, of one step, or of a one-off message.
+
+    `content` and `media_url` are set for one-off messages only: campaigns and steps are rendered at the claim, so that an edit
+    reaches everyone who has not been sent to, and every attempt keeps what it transmitted.
+    """
+
+    __tablename__ = "broadcast_messages"
+
+    id: Mapped[BigId]
+    device_id: Mapped[UUID] = mapped_column(ForeignKey("user_devices.id"))
+    campaign_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("campaigns.id"))
+    sequence_id: Mapped[UUID | None] = mapped_column(ForeignKey("sequences.id"))
+    enrollment_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("sequence_contacts.id"))
+    step_id: Mapped[UUID | None] = mapped_column(ForeignKey("sequence_steps.id"))
+    cycle: Mapped[int] = mapped_column(default=0)
+    lead_id: Mapped[int | None] = mapped_column(BigInteger)
+    source: Mapped[str]
+    recipient_phone: Mapped[str]
+    recipient_name: Mapped[str] = mapped_column(default="")
+    recipient_niche: Mapped[str] = mapped_column(default="")
+    message_type: Mapped[str] = mapped_column(default="text")
+    content: Mapped[str | None]
+    media_url: Mapped[str | None]
+    status: Mapped[MessageStatus] = mapped_column(Text, default=MessageStatus.PENDING)
+    attempt: Mapped[int] = mapped_column(default=0, server_default="0")
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    is_retryable: Mapped[bool] = mapped_column(default=False, server_default="false")
+    scheduled_at: Mapped[datetime]
+    claimed_at: Mapped[datetime | None]
+    sent_at: Mapped[datetime | None]
+    delivered_at: Mapped[datetime | None]
+    read_at: Mapped[datetime | None]
+    created_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        CheckConstraint(one_of("status", MessageStatus), name="status"),
+        UniqueConstraint("campaign_id", "recipient_phone"),
+        Index(
+            "uq_broadcast_messages_step",
+            "enrollment_id",
+            "cycle",
+            "step_id",
+            unique=True,
+            postgresql_where=text("enrollment_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_broadcast_messages_lane",
+            "device_id",
+            "source",
+            "scheduled_at",
+            "id",
+            postgresql_where=text("status = 'pending'"),
+        ),
+        Index("ix_broadcast_messages_claimed", "device_id", postgresql_where=text("status = 'claimed'")),
+        Index("ix_broadcast_messages_campaign", "campaign_id", "device_id", "status", "id"),
+        Index("ix_broadcast_messages_recipient", "user_id", "recipient_phone", "sent_at"),
+        {
+            "postgresql_with": {
+                "fillfactor": 70,
+                "autovacuum_vacuum_scale_factor": 0.02,
+                "autovacuum_analyze_scale_factor": 0.05,
+                "autovacuum_vacuum_insert_scale_factor": 0.05,
+            }
+        },
+    )
+
+
+class MessageAttempt(Owned, Base):
+    """One try to transmit a message, written before the try: which host, which link, what was said, how it ended."""
+
+    __tablename__ = "message_attempts"
+
+    message_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("broadcast_messages.id"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    device_id: Mapped[UUID] = mapped_column(ForeignKey("user_devices.id"))
+    host_id: Mapped[int] = mapped_column(BigInteger)
+    link_generation: Mapped[int]
+    whatsapp_id: Mapped[str | None]
+    outcome: Mapped[AttemptOutcome] = mapped_column(Text, default=AttemptOutcome.OPEN)
+    error_code: Mapped[str | None]
+    content: Mapped[str]
+    media_url: Mapped[str | None]
+    attempted_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(one_of("outcome", AttemptOutcome), name="outcome"),
+        Index(None, "device_id", "attempted_at"),
+        Index(
+            "ix_message_attempts_whatsapp_id",
+            "device_id",
+            "whatsapp_id",
+            postgresql_where=text("whatsapp_id IS NOT NULL"),
+        ),
+        {"postgresql_with": {"fillfactor": 80}},
+    )
+
+
+class UnmatchedReceipt(Owned, Base):
+    """A receipt that arrived before the record of its attempt; joined, and removed, when the record is written."""
+
+    __tablename__ = "message_receipts"
+
+    device_id: Mapped[UUID] = mapped_column(ForeignKey("user_devices.id"), primary_key=True)
+    whatsapp_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    received_at: Mapped[datetime]
+
+
+class MessageAnalytics(Owned, Base):
+    """Counts per day (in the user's zone) and device, for the analytics pages."""
+
+    __tablename__ = "message_analytics"
+
+    device_id: Mapped[UUID] = mapped_column(ForeignKey("user_devices.id"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    sent: Mapped[int] = mapped_column(server_default="0")
+    delivered: Mapped[int] = mapped_column(server_default="0")
+    read: Mapped[int] = mapped_column(server_default="0")
+    replied: Mapped[int] = mapped_column(server_default="0")
+    failed: Mapped[int] = mapped_column(server_default="0")
+
+    __table_args__ = (Index(None, "user_id", "day"),)

@@ -1,0 +1,128 @@
+"""Sequences, their steps, and every contact's place in them."""
+
+from datetime import date, datetime, time
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from siaran.models.base import Base, BigId, CreatedAt, Owned, UpdatedAt, Uuid, one_of
+from siaran.models.campaigns import DeviceStrategy
+
+
+class SequenceStatus(StrEnum):
+    """Whether a sequence moves its contacts on."""
+
+    DRAFT = "draft"
+    ACTIVE = "active"
+    PAUSED = "paused"
+
+
+class EnrollmentStatus(StrEnum):
+    """Where a contact stands in a sequence."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    LEFT = "left"
+    REMOVED = "removed"
+
+
+class Sequence(Owned, Base):
+    """A named project of daily steps; `target_status` may be `all`."""
+
+    __tablename__ = "sequences"
+
+    id: Mapped[Uuid]
+    device_id: Mapped[UUID | None] = mapped_column(ForeignKey("user_devices.id"))
+    name: Mapped[str]
+    description: Mapped[str] = mapped_column(default="")
+    niche: Mapped[str] = mapped_column(default="")
+    target_status: Mapped[str] = mapped_column(default="all")
+    status: Mapped[SequenceStatus] = mapped_column(Text, default=SequenceStatus.DRAFT)
+    time_schedule: Mapped[time | None]
+    min_delay_seconds: Mapped[int] = mapped_column(default=10)
+    max_delay_seconds: Mapped[int] = mapped_column(default=30)
+    device_strategy: Mapped[DeviceStrategy] = mapped_column(Text, default=DeviceStrategy.BALANCED)
+    leave_on_reply: Mapped[bool] = mapped_column(default=False)
+    deleted_at: Mapped[datetime | None]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
+
+    __table_args__ = (
+        CheckConstraint("target_status IN ('prospect', 'customer', 'all')", name="target_status"),
+        CheckConstraint(one_of("status", SequenceStatus), name="status"),
+        CheckConstraint(one_of("device_strategy", DeviceStrategy), name="device_strategy"),
+        CheckConstraint("min_delay_seconds >= 0 AND max_delay_seconds >= min_delay_seconds", name="delays"),
+        Index(None, "user_id", "created_at"),
+    )
+
+
+class SequenceStep(Owned, Base):
+    """One day's message of a sequence; unset times and delays are the sequence's."""
+
+    __tablename__ = "sequence_steps"
+
+    id: Mapped[Uuid]
+    sequence_id: Mapped[UUID] = mapped_column(ForeignKey("sequences.id"))
+    day: Mapped[int]
+    message_type: Mapped[str] = mapped_column(default="text")
+    content: Mapped[str] = mapped_column(default="")
+    media_url: Mapped[str | None]
+    caption: Mapped[str | None]
+    send_time: Mapped[time | None]
+    min_delay_seconds: Mapped[int | None]
+    max_delay_seconds: Mapped[int | None]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
+
+    __table_args__ = (
+        UniqueConstraint("sequence_id", "day"),
+        CheckConstraint("day >= 1", name="day"),
+        CheckConstraint("message_type IN ('text', 'image', 'video', 'document')", name="message_type"),
+    )
+
+
+class Enrollment(Owned, Base):
+    """One contact in one sequence; `cycle` rises when the contact starts over."""
+
+    __tablename__ = "sequence_contacts"
+
+    id: Mapped[BigId]
+    sequence_id: Mapped[UUID] = mapped_column(ForeignKey("sequences.id"))
+    lead_id: Mapped[int | None] = mapped_column(BigInteger)
+    contact_phone: Mapped[str]
+    contact_name: Mapped[str] = mapped_column(default="")
+    cycle: Mapped[int] = mapped_column(default=0)
+    current_step: Mapped[int] = mapped_column(default=0)
+    current_day: Mapped[int] = mapped_column(default=0)
+    day_one_on: Mapped[date | None]
+    shifted_days: Mapped[int] = mapped_column(default=0)
+    status: Mapped[EnrollmentStatus] = mapped_column(Text, default=EnrollmentStatus.ACTIVE)
+    enrolled_at: Mapped[CreatedAt]
+    last_message_at: Mapped[datetime | None]
+    next_send_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("sequence_id", "contact_phone"),
+        CheckConstraint(one_of("status", EnrollmentStatus), name="status"),
+        Index(None, "user_id", "sequence_id", "id"),
+    )
+
+
+class SequenceLog(Owned, Base):
+    """What happened to a contact in a sequence, kept after the sequence is gone."""
+
+    __tablename__ = "sequence_logs"
+
+    id: Mapped[BigId]
+    sequence_id: Mapped[UUID] = mapped_column(ForeignKey("sequences.id"))
+    enrollment_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("sequence_contacts.id"))
+    step_id: Mapped[UUID | None]
+    event: Mapped[str]
+    detail: Mapped[str | None]
+    created_at: Mapped[CreatedAt]
+
+    __table_args__ = (Index(None, "user_id", "sequence_id", "id"),)

@@ -106,7 +106,7 @@ class Lane(Owned, Base):
     waiting_for: Mapped[str | None]
     waiting_until_at: Mapped[datetime | None]
     paused_at: Mapped[datetime | None]
-    last_source: Mapped[str] = mapped_column(default="")
+    last_source: Mapped[str] = mapped_column(Text(collation="C"), default="")
     next_send_at: Mapped[datetime | None]
     processed: Mapped[int] = mapped_column(BigInteger, default=0)
     failed: Mapped[int] = mapped_column(BigInteger, default=0)

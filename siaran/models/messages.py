@@ -60,7 +60,7 @@ class BroadcastMessage(Owned, Base):
     step_id: Mapped[UUID | None] = mapped_column(ForeignKey("sequence_steps.id"))
     cycle: Mapped[int] = mapped_column(default=0)
     lead_id: Mapped[int | None] = mapped_column(BigInteger)
-    source: Mapped[str]
+    source: Mapped[str] = mapped_column(Text(collation="C"))
     recipient_phone: Mapped[str]
     recipient_name: Mapped[str] = mapped_column(default="")
     recipient_niche: Mapped[str] = mapped_column(default="")

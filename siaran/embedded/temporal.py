@@ -1,0 +1,109 @@
+"""The embedded Temporal server: the development server of Temporal's own command line, kept in an SQLite file."""
+
+import json
+import os
+import sysconfig
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from siaran.embedded.errors import StackError
+from siaran.embedded.options import LOOPBACK, StackOptions
+from siaran.embedded.supervisor import Child
+
+SEARCH_ATTRIBUTES = {
+    "SiaranUser": "Keyword",
+    "SiaranCampaign": "Int",
+    "SiaranDevice": "Keyword",
+    "SiaranSequence": "Keyword",
+    "SiaranStatus": "Keyword",
+}
+"""What an execution can be found by in the Temporal UI, and the type of each."""
+
+DYNAMIC_CONFIG: dict[str, int | bool | str] = {
+    # One task queue per device: the defaults refuse more than 1,200 pollers and split every queue into four partitions.
+    "frontend.namespaceCount": 100_000,
+    "frontend.namespaceRPS": 100_000,
+    "frontend.namespaceBurst": 200_000,
+    "frontend.rps": 100_000,
+    "matching.rps": 200_000,
+    "matching.namespaceRPS": 200_000,
+    "matching.numTaskqueueReadPartitions": 1,
+    "matching.numTaskqueueWritePartitions": 1,
+    # How late a timer may fire; the default is a second, which every random delay between two messages would wait on top.
+    "history.timerProcessorMaxTimeShift": "100ms",
+}
+"""Settings of the server; `docker-compose.yml` mounts the same ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedTemporal:
+    """A Temporal server with its UI, listening on the loopback interface only."""
+
+    folder: Path
+    options: StackOptions
+
+    @property
+    def address(self) -> str:
+        """Host and port of the gRPC interface."""
+        return f"{LOOPBACK}:{self.options.temporal_port}"
+
+    @property
+    def ui_url(self) -> str:
+        """Where a browser finds the Temporal UI."""
+        return f"http://{LOOPBACK}:{self.options.temporal_ui_port}"
+
+    def initialise(self) -> None:
+        """Create the server's folder."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+
+    def child(self) -> Child:
+        """The server process, for the supervisor."""
+        return Child(
+            name="temporal",
+            title="Temporal",
+            command=(str(_find_program()), *self._arguments()),
+            environment={
+                "HOME": str(self.folder),
+                "PATH": os.defpath,
+                "TZ": "UTC",
+                "GOGC": self.options.temporal_gogc,
+                "GOMEMLIMIT": self.options.temporal_gomemlimit,
+            },
+            cwd=self.folder,
+            ready=self._answers,
+            stop_within=timedelta(seconds=20),
+        )
+
+    def _arguments(self) -> list[str]:
+        arguments = ["server", "start-dev", "--ip", LOOPBACK, "--port", str(self.options.temporal_port)]
+        arguments += ["--ui-port", str(self.options.temporal_ui_port), "--ui-disable-news-fetch"]
+        arguments += ["--db-filename", str(self.folder / "temporal.db")]
+        # Without these two every commit waits for the disk, and the server does a quarter of the work.
+        arguments += ["--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"]
+        for name, kind in SEARCH_ATTRIBUTES.items():
+            arguments += ["--search-attribute", f"{name}={kind}"]
+        skipping = {"frontend.WorkflowTimeSkippingEnabled": True} if self.options.temporal_time_skipping else {}
+        for key, value in (DYNAMIC_CONFIG | skipping).items():
+            arguments += ["--dynamic-config-value", f"{key}={json.dumps(value)}"]
+        return arguments
+
+    async def _answers(self) -> bool:
+        try:
+            client = await Client.connect(self.address)
+            request = DescribeNamespaceRequest(namespace="default")
+            await client.workflow_service.describe_namespace(request, timeout=timedelta(seconds=5))
+        except (RPCError, RuntimeError):  # the SDK raises RuntimeError when it cannot connect
+            return False
+        return True
+
+
+def _find_program() -> Path:
+    program = Path(sysconfig.get_path("scripts")) / "temporal"
+    if not program.exists():
+        raise StackError("Temporal is not installed: run `make setup`, or set TEMPORAL_ADDRESS to a server's address.")
+    return program

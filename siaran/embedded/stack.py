@@ -40,8 +40,9 @@ class EmbeddedStack:
     """Servers on the loopback interface with their data in one folder, which survives restarts and kills.
 
     `async with EmbeddedStack(settings) as stack` starts those of PostgreSQL, Valkey, the simulated network's Valkey and
-    Temporal that `settings` name no address for, waits until each answers, and stops them at the end. `stack.environment` holds what
-    further processes need to reach them; start those with `stack.supervisor`, at a stage above 0 so that they stop first.
+    Temporal that `settings` name no address for, waits until each answers, and stops them at the end. `stack.environment`
+    holds what further processes need to reach them; start those with `stack.supervisor`, at a stage above 0, so that they
+    stop first.
     Raises `StackError` with advice when a port is taken, the folder is in use or a server does not start. `app_ports` are
     options of further processes whose ports are chosen and checked along with the servers'.
     """

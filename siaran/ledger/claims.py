@@ -1,0 +1,199 @@
+"""Claiming: one row per asking device, just before it is transmitted, with everything checked that could have changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from siaran.ledger.counters import Change, change_counters
+from siaran.models import MessageStatus
+from siaran.rendering import render
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """A device asks for its next message; `after_source` is whose message it sent last."""
+
+    device_id: UUID
+    after_source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claimed message as it is to be transmitted, or a suppressed one that is not.
+
+    `min_delay_seconds` and `max_delay_seconds` bound the gap after it.
+    """
+
+    message_id: int
+    attempt: int
+    device_id: UUID
+    user_id: UUID
+    campaign_id: int | None
+    sequence_id: UUID | None
+    source: str
+    phone: str
+    message_type: str
+    content: str
+    media_url: str | None
+    min_delay_seconds: int
+    max_delay_seconds: int
+    is_suppressed: bool
+
+
+class FencedError(Exception):
+    """The host's lease is gone: another host may hold its devices."""
+
+
+# A lease row held FOR SHARE keeps the fleet from ending the host until the claim is committed.
+_LEASE = text("SELECT 1 FROM hosts WHERE id = :host AND ended_at IS NULL AND expires_at > now() FOR SHARE")
+
+# `sources` walks the partial index from one source to the next, so a long or paused campaign at its head costs one probe.
+# Whose turn it is: one-offs first, then the source after the last one served, round and round.
+# The outer UPDATE repeats device and state: without that, a claim that waited behind a bulk move took rows that had moved.
+_CLAIM = text("""
+    WITH RECURSIVE ask AS MATERIALIZED (
+        SELECT a.device_id, a.after_source, d.link_generation, d.user_id, d.min_delay_seconds, d.max_delay_seconds
+        FROM unnest(CAST(:devices AS uuid[]), CAST(:after AS text[])) AS a(device_id, after_source)
+        JOIN user_devices d ON d.id = a.device_id AND d.host_id = :host AND d.is_active AND d.deleted_at IS NULL
+            AND (d.restricted_until_at IS NULL OR d.restricted_until_at <= :now)
+        JOIN lanes l ON l.device_id = a.device_id AND l.paused_at IS NULL
+    ), sources AS (
+        SELECT ask.device_id, (
+            SELECT m.source FROM broadcast_messages m
+            WHERE m.device_id = ask.device_id AND m.status = 'pending' ORDER BY m.source LIMIT 1
+        ) AS source FROM ask
+        UNION ALL
+        SELECT s.device_id, (
+            SELECT m.source FROM broadcast_messages m
+            WHERE m.device_id = s.device_id AND m.status = 'pending' AND m.source > s.source ORDER BY m.source LIMIT 1
+        ) FROM sources s WHERE s.source IS NOT NULL
+    ), heads AS (
+        SELECT DISTINCT ON (s.device_id) s.device_id, head.id
+        FROM sources s
+        JOIN ask ON ask.device_id = s.device_id
+        CROSS JOIN LATERAL (
+            SELECT m.id, m.campaign_id, m.sequence_id FROM broadcast_messages m
+            WHERE m.device_id = s.device_id AND m.source = s.source AND m.status = 'pending' AND m.scheduled_at <= :now
+            ORDER BY m.scheduled_at, m.id LIMIT 1
+        ) head
+        LEFT JOIN campaigns c ON c.id = head.campaign_id
+        LEFT JOIN sequences q ON q.id = head.sequence_id
+        WHERE (head.campaign_id IS NULL OR c.status IN ('sending', 'waiting'))
+            AND (head.sequence_id IS NULL OR q.status = 'active')
+        ORDER BY s.device_id, s.source <> '!', s.source <= ask.after_source, s.source
+    ), locked AS MATERIALIZED (
+        SELECT m.id FROM broadcast_messages m
+        WHERE m.id IN (SELECT heads.id FROM heads) AND m.status = 'pending'
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE broadcast_messages m SET
+        status = CASE WHEN body.is_suppressed THEN 'suppressed' ELSE 'claimed' END,
+        attempt = m.attempt + CASE WHEN body.is_suppressed THEN 0 ELSE 1 END,
+        claimed_at = :now, error_code = NULL, error_message = NULL, is_retryable = false
+    FROM (
+        SELECT b.id, ask.device_id, ask.link_generation,
+            CASE WHEN c.id IS NOT NULL THEN c.message_type ELSE coalesce(st.message_type, b.message_type) END AS message_type,
+            CASE WHEN c.id IS NOT NULL THEN c.message
+                ELSE coalesce(nullif(st.content, ''), st.caption, b.content, '') END AS template,
+            CASE WHEN c.id IS NOT NULL THEN c.image_url ELSE coalesce(st.media_url, b.media_url) END AS media_url,
+            coalesce(c.min_delay_seconds, st.min_delay_seconds, q.min_delay_seconds, ask.min_delay_seconds) AS min_delay,
+            coalesce(c.max_delay_seconds, st.max_delay_seconds, q.max_delay_seconds, ask.max_delay_seconds) AS max_delay,
+            EXISTS (
+                SELECT FROM suppressions x
+                WHERE x.user_id = b.user_id AND x.phone = b.recipient_phone AND x.lifted_at IS NULL
+            ) AS is_suppressed
+        FROM locked
+        JOIN broadcast_messages b ON b.id = locked.id
+        JOIN ask ON ask.device_id = b.device_id AND ask.user_id = b.user_id
+        LEFT JOIN campaigns c ON c.id = b.campaign_id AND c.user_id = b.user_id
+        LEFT JOIN sequences q ON q.id = b.sequence_id AND q.user_id = b.user_id
+        LEFT JOIN sequence_steps st ON st.id = b.step_id AND st.user_id = b.user_id
+    ) body
+    WHERE m.id = body.id AND m.device_id = body.device_id AND m.status = 'pending'
+    RETURNING m.id, m.attempt, m.device_id, m.user_id, m.campaign_id, m.sequence_id, m.source, m.recipient_phone,
+        m.recipient_name, m.recipient_niche, body.message_type, body.template, body.media_url, body.min_delay,
+        body.max_delay, body.is_suppressed, body.link_generation
+""")
+
+_ATTEMPT = text("""
+    INSERT INTO message_attempts
+        (message_id, attempt, device_id, user_id, host_id, link_generation, outcome, content, media_url, attempted_at)
+    SELECT a.*, :now FROM unnest(
+        CAST(:messages AS bigint[]), CAST(:attempts AS int[]), CAST(:devices AS uuid[]), CAST(:users AS uuid[]),
+        CAST(:hosts AS bigint[]), CAST(:generations AS int[]), CAST(:outcomes AS text[]), CAST(:contents AS text[]),
+        CAST(:media AS text[])
+    ) a
+""")
+
+
+async def claim_messages(session: AsyncSession, host_id: int, requests: Sequence[ClaimRequest], now: datetime) -> list[Claim]:
+    """Claim at most one due message for each asking device, in one transaction that the caller commits.
+
+    A device gets none when it has no due row of a campaign or sequence that is under way, when its lane is paused, when it is
+    restricted, or when it is not this host's any more. Rows of suppressed phones end here, and come back marked as such. Raises
+    `FencedError` when the host's own lease is gone.
+    """
+    if (await session.execute(_LEASE, {"host": host_id})).first() is None:
+        raise FencedError
+    found = await session.execute(
+        _CLAIM,
+        {
+            "devices": [request.device_id for request in requests],
+            "after": [request.after_source for request in requests],
+            "host": host_id,
+            "now": now,
+        },
+    )
+    rows = found.all()
+    claims = [
+        Claim(
+            message_id=row.id,
+            attempt=row.attempt,
+            device_id=row.device_id,
+            user_id=row.user_id,
+            campaign_id=row.campaign_id,
+            sequence_id=row.sequence_id,
+            source=row.source,
+            phone=row.recipient_phone,
+            message_type=row.message_type,
+            content=render(
+                row.template, name=row.recipient_name, phone=row.recipient_phone, niche=row.recipient_niche, seed=row.id
+            ),
+            media_url=row.media_url,
+            min_delay_seconds=row.min_delay,
+            max_delay_seconds=row.max_delay,
+            is_suppressed=row.is_suppressed,
+        )
+        for row in rows
+    ]
+    generations = {row.device_id: row.link_generation for row in rows}
+    attempts = [claim for claim in claims if not claim.is_suppressed]
+    if attempts:
+        await session.execute(
+            _ATTEMPT,
+            {
+                "messages": [claim.message_id for claim in attempts],
+                "attempts": [claim.attempt for claim in attempts],
+                "devices": [claim.device_id for claim in attempts],
+                "users": [claim.user_id for claim in attempts],
+                "hosts": [host_id] * len(attempts),
+                "generations": [generations[claim.device_id] for claim in attempts],
+                "outcomes": ["open"] * len(attempts),
+                "contents": [claim.content for claim in attempts],
+                "media": [claim.media_url for claim in attempts],
+                "now": now,
+            },
+        )
+    await change_counters(
+        session,
+        [
+            Change(claim.campaign_id, claim.device_id, claim.user_id, MessageStatus.PENDING, MessageStatus.SUPPRESSED)
+            for claim in claims
+            if claim.is_suppressed
+        ],
+    )
+    return claims

@@ -1,0 +1,62 @@
+"""Bulk changes of a campaign's rows: cancelling what is pending, and sending again what failed."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from siaran.ledger.counters import Change, change_counters
+from siaran.models import MessageStatus
+
+BATCH = 1000
+"""Rows changed in one transaction."""
+
+_CANCEL = text("""
+    UPDATE broadcast_messages m SET status = 'cancelled'
+    WHERE m.user_id = :user AND m.status = 'pending' AND m.id IN (
+        SELECT id FROM broadcast_messages
+        WHERE campaign_id = :campaign AND user_id = :user AND status = 'pending'
+        ORDER BY id LIMIT :batch
+        FOR UPDATE
+    )
+    RETURNING m.id, m.device_id, m.user_id, old.status AS before, new.status AS after
+""")
+
+# One person's retry of one message is the only way out of `unknown`.
+_RETRY = text("""
+    UPDATE broadcast_messages m SET
+        status = 'pending', scheduled_at = :now, error_code = NULL, error_message = NULL, is_retryable = false
+    WHERE m.user_id = :user AND m.id IN (
+        SELECT id FROM broadcast_messages
+        WHERE campaign_id = :campaign AND user_id = :user
+            AND (CAST(:device AS uuid) IS NULL OR device_id = :device)
+            AND (CAST(:message AS bigint) IS NULL OR id = :message)
+            AND ((status = 'failed' AND is_retryable) OR (status = 'unknown' AND id = :message))
+        ORDER BY id LIMIT :batch
+        FOR UPDATE
+    ) AND (m.status = 'failed' OR m.status = 'unknown')
+    RETURNING m.id, m.device_id, m.user_id, old.status AS before, new.status AS after
+""")
+
+
+async def _change(session: AsyncSession, statement: TextClause, campaign_id: int, parameters: dict[str, object]) -> list[UUID]:
+    rows = (await session.execute(statement, {"campaign": campaign_id, "batch": BATCH, **parameters})).all()
+    await change_counters(
+        session,
+        [Change(campaign_id, row.device_id, row.user_id, MessageStatus(row.before), MessageStatus(row.after)) for row in rows],
+    )
+    return [row.device_id for row in rows]
+
+
+async def cancel_batch(session: AsyncSession, user_id: UUID, campaign_id: int) -> int:
+    """Cancel up to `BATCH` pending rows of a campaign; claimed ones reach their own end. Returns how many."""
+    return len(await _change(session, _CANCEL, campaign_id, {"user": user_id}))
+
+
+async def retry_batch(
+    session: AsyncSession, user_id: UUID, campaign_id: int, now: datetime, *, device_id: UUID | None, message_id: int | None
+) -> list[UUID]:
+    """Make up to `BATCH` failed rows pending again, due now; returns the device of each."""
+    parameters: dict[str, object] = {"user": user_id, "now": now, "device": device_id, "message": message_id}
+    return await _change(session, _RETRY, campaign_id, parameters)

@@ -1,0 +1,53 @@
+"""Failover: pending rows of a device that is away move to the owner's other devices; claimed ones never do."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from siaran.ledger.counters import Change, change_counters
+from siaran.models import MessageStatus
+
+BATCH = 1000
+"""Rows moved in one transaction: their locks are short, and a claim that meets them skips them."""
+
+# Rows that are bound to their device (strategy `owner`, a campaign of one device) wait for it.
+_MOVE = text("""
+    WITH targets AS MATERIALIZED (
+        SELECT d.id, row_number() OVER (ORDER BY d.id) - 1 AS position, count(*) OVER () AS total
+        FROM user_devices d
+        JOIN hosts h ON h.id = d.host_id AND h.ended_at IS NULL AND h.expires_at > now()
+        JOIN lanes l ON l.device_id = d.id AND l.paused_at IS NULL
+        WHERE d.user_id = :user AND d.id <> :device AND d.status = 'online' AND d.is_active AND d.deleted_at IS NULL
+            AND (d.restricted_until_at IS NULL OR d.restricted_until_at <= :now)
+    ), moving AS MATERIALIZED (
+        SELECT m.id FROM broadcast_messages m
+        LEFT JOIN campaigns c ON c.id = m.campaign_id
+        LEFT JOIN sequences q ON q.id = m.sequence_id
+        WHERE m.device_id = :device AND m.user_id = :user AND m.status = 'pending' AND m.source <> '!'
+            AND coalesce(c.device_strategy, q.device_strategy) <> 'owner' AND coalesce(c.device_id, q.device_id) IS NULL
+            AND EXISTS (SELECT FROM targets)
+        ORDER BY m.id LIMIT :batch
+        FOR UPDATE OF m SKIP LOCKED
+    ), placed AS (
+        SELECT id, (row_number() OVER (ORDER BY id) - 1) AS position FROM moving
+    )
+    UPDATE broadcast_messages m SET device_id = t.id
+    FROM placed p JOIN targets t ON t.position = p.position % t.total
+    WHERE m.id = p.id AND m.status = 'pending' AND m.device_id = :device
+    RETURNING m.campaign_id, m.device_id
+""")
+
+
+async def move_batch(session: AsyncSession, user_id: UUID, device_id: UUID, now: datetime) -> dict[UUID, int]:
+    """Move up to `BATCH` pending rows of a device, round robin; returns how many went to which device, none where none can."""
+    rows = (await session.execute(_MOVE, {"user": user_id, "device": device_id, "batch": BATCH, "now": now})).all()
+    changes: list[Change] = []
+    moved: dict[UUID, int] = {}
+    for row in rows:
+        moved[row.device_id] = moved.get(row.device_id, 0) + 1
+        changes.append(Change(row.campaign_id, device_id, user_id, MessageStatus.PENDING, None))
+        changes.append(Change(row.campaign_id, row.device_id, user_id, None, MessageStatus.PENDING))
+    await change_counters(session, changes)
+    return moved

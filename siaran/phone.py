@@ -1,0 +1,171 @@
+"""Phone numbers, in the one form in which they are stored: digits of the international form, without `+`."""
+
+import re
+import unicodedata
+from functools import cache
+
+import phonenumbers
+from phonenumbers import NumberParseException, PhoneMetadata, PhoneNumber, ValidationResult
+
+from siaran.errors import FieldError, Invalid
+
+_SEPARATORS = str.maketrans("", "", " -.()")
+_SCIENTIFIC = re.compile(r"\d([.,]\d+)?[eE]\+?\d+")
+_SPREADSHEET_FLOAT = re.compile(r"(\d{7,})\.0+")
+_TEXT_FORMULA = re.compile(r'="([^"]*)"')
+_PLAIN = re.compile(r"\+?[0-9]+")
+_LONGEST_INPUT = 64
+
+
+class InvalidPhone(Invalid):
+    """The phone number is not valid."""
+
+    def __init__(self, reason: str, field: str = "phone") -> None:
+        self.reason = reason
+        super().__init__([FieldError(field, reason)])
+
+
+def normalise_phone(raw: str, default_country: str) -> str:
+    """The digits of a number in international form, without `+`: `012-345 6789` in `MY` becomes `60123456789`.
+
+    Understands `+60…`, `0060…`, `60…`, numbers as dialled inside `default_country` (ISO 3166, two letters), separators, digits
+    of any script and what spreadsheets do to numbers. A result is its own normal form where local numbers begin with 0.
+    Accepts every number that fits its country's numbering plan: ranges are allotted faster than any list of them is updated.
+    Raises `InvalidPhone` with a reason.
+    """
+    country = _country(default_country)
+    written = raw if _PLAIN.fullmatch(raw) else _tidy(raw)
+    plain = country.match_plain(written)
+    return plain or _parse(written, country)
+
+
+class _Country:
+    """What is known of the country whose local numbers are accepted."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self.calling_code = str(phonenumbers.country_code_for_region(region))
+        metadata = PhoneMetadata.metadata_for_region(region, None)
+        self.local_begins_with_zero = metadata is not None and metadata.national_prefix == "0"
+        self._plain: re.Pattern[str] | None = None
+        # Where 0 and nothing else precedes a local number, one expression of the library's own says the same as parsing does.
+        if metadata is not None and metadata.national_prefix_for_parsing == "0":
+            self._plain = re.compile(rf"(?:\+?{self.calling_code}|00{self.calling_code}|0)({_shape(metadata)})", re.ASCII)
+
+    def match_plain(self, written: str) -> str:
+        """The normal form of a number of this country, or nothing if it needs a closer look."""
+        match = self._plain.fullmatch(written) if self._plain else None
+        return self.calling_code + match[1] if match else ""
+
+
+def _shape(metadata: PhoneMetadata) -> str:
+    """The expression that all national numbers of a country match; one that matches nothing if the library has none."""
+    shape = metadata.general_desc.national_number_pattern if metadata.general_desc is not None else None
+    return shape or "(?!)"
+
+
+@cache
+def _country(region: str) -> _Country:
+    return _Country(region)
+
+
+def _tidy(raw: str) -> str:
+    """Only digits, with a `+` in front if there is one; raises `InvalidPhone` for what cannot be read as a number."""
+    text = raw if raw.isascii() else "".join(map(_to_ascii, raw))
+    text = text.strip()
+    if formula := _TEXT_FORMULA.fullmatch(text):
+        text = formula[1].strip()
+    text = text.removeprefix("'").strip()
+    if not text:
+        raise InvalidPhone("is empty")
+    if len(text) > _LONGEST_INPUT:
+        raise InvalidPhone("is too long for a phone number")
+    if _SCIENTIFIC.fullmatch(text):
+        raise InvalidPhone("is in scientific notation, its last digits are lost: format the column as text, export again")
+    if number := _SPREADSHEET_FLOAT.fullmatch(text):
+        text = number[1]
+    bare = " ".join(text.split()).translate(_SEPARATORS)
+    if not _PLAIN.fullmatch(bare):
+        raise InvalidPhone(_why_unreadable(bare))
+    return bare
+
+
+def _to_ascii(char: str) -> str:
+    """The ASCII character that a person means by this one."""
+    if char.isdecimal():
+        return str(unicodedata.decimal(char))
+    category = unicodedata.category(char)
+    if category == "Cf":  # invisible marks around numbers copied from a chat or a web page
+        return ""
+    if category == "Pd" or char == "\N{MINUS SIGN}":
+        return "-"
+    if char.isspace():
+        return " "
+    folded = unicodedata.normalize("NFKC", char)
+    return folded if folded in {"+", "(", ")", "."} else char
+
+
+def _why_unreadable(bare: str) -> str:
+    strange = next((char for char in bare if char not in "0123456789+"), "")
+    if strange:
+        return f"contains {strange!r}, which is no part of a phone number"
+    return "has no digits" if not bare.strip("+") else "has a + that is not at its beginning"
+
+
+def _parse(written: str, country: _Country) -> str:
+    """Read a tidy number with the library; which readings are tried, and in which order, depends on how it begins."""
+    if written.startswith("00"):
+        written = "+" + written[2:]
+    if written.startswith(("+", "0")):
+        return _digits(_plausible(_read(written, country.region)))
+    international = _read_or_none("+" + written, None)
+    if international is not None and written.startswith(country.calling_code) and _fits_plan(international):
+        return _digits(international)
+    local = _read_or_none(written, country.region)
+    readings = [international, local] if country.local_begins_with_zero else [local, international]
+    for reading in readings:
+        if reading is not None and phonenumbers.is_valid_number(reading):
+            return _digits(reading)
+    if international is not None and written.startswith(country.calling_code):
+        _plausible(international)  # says what is wrong with it
+    raise InvalidPhone(f"is neither a number of {country.region} nor an international one")
+
+
+def _read(written: str, region: str | None) -> PhoneNumber:
+    try:
+        return phonenumbers.parse(written, region)
+    except NumberParseException as error:
+        if error.error_type == NumberParseException.INVALID_COUNTRY_CODE:
+            raise InvalidPhone("begins with no country's calling code") from None
+        raise InvalidPhone("has too many digits" if len(written) > 15 else "has too few digits") from None
+
+
+def _read_or_none(written: str, region: str | None) -> PhoneNumber | None:
+    try:
+        return phonenumbers.parse(written, region)
+    except NumberParseException:
+        return None
+
+
+def _plausible(number: PhoneNumber) -> PhoneNumber:
+    if _fits_plan(number):
+        return number
+    reason = phonenumbers.is_possible_number_with_reason(number)
+    if reason in {ValidationResult.TOO_SHORT, ValidationResult.IS_POSSIBLE_LOCAL_ONLY}:
+        raise InvalidPhone(f"has too few digits for a number of +{number.country_code}")
+    if reason == ValidationResult.TOO_LONG:
+        raise InvalidPhone(f"has too many digits for a number of +{number.country_code}")
+    raise InvalidPhone(f"is no number of +{number.country_code}: its length or its prefix is wrong")
+
+
+def _fits_plan(number: PhoneNumber) -> bool:
+    """Whether the number could exist: it is known to, or has the shape of its country's numbers."""
+    if phonenumbers.is_valid_number(number):
+        return True
+    region = phonenumbers.region_code_for_country_code(number.country_code or 0)
+    metadata = PhoneMetadata.metadata_for_region(region, None)
+    return metadata is not None and re.fullmatch(_shape(metadata), phonenumbers.national_significant_number(number)) is not None
+
+
+def _digits(number: PhoneNumber) -> str:
+    return f"{number.country_code}{phonenumbers.national_significant_number(number)}"

@@ -1,0 +1,66 @@
+"""The application: its stores, its routes, and what surrounds every request."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from redis.asyncio import Redis
+
+from api.context import Context
+from api.csrf import CsrfMiddleware
+from api.docs import install_docs
+from api.middleware import RequestMiddleware
+from api.problems import install_problems
+from api.routes import ROUTERS
+from siaran.accounts import ensure_administrator
+from siaran.clock import Clock, system_clock
+from siaran.db import open_database
+from siaran.settings import Settings
+from siaran.temporal import connect
+from siaran.version import VERSION
+
+DATABASE_POOL = 10
+REDIS_TIMEOUT_SECONDS = 5
+MAX_BODY_BYTES = 8 * 2**20
+"""The largest body of a request, unless a route (an upload, an import) sets its own `max_body_size`."""
+
+
+@asynccontextmanager
+async def open_context(settings: Settings, clock: Clock) -> AsyncIterator[Context]:
+    """The stores of a process, closed at the end. Only PostgreSQL has to be there when it is first used."""
+    temporal = await connect(settings, lazy=True)
+    async with (
+        open_database(settings, pool_size=DATABASE_POOL) as sessions,
+        Redis.from_url(settings.redis_dsn, decode_responses=True, socket_connect_timeout=REDIS_TIMEOUT_SECONDS) as redis,
+    ):
+        yield Context(settings, sessions, redis, temporal, clock)
+
+
+def create_app(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
+    """The API on the stores of `settings`; its lifespan opens them and creates the first administrator."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_context(settings, clock) as context:
+            await ensure_administrator(context.sessions, settings, clock())
+            app.state.context = context
+            yield
+
+    app = FastAPI(
+        title="Siaran",
+        version=VERSION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=MAX_BODY_BYTES,
+        # Its log records repeat what was sent and the messages of exceptions; ours do not.
+        telemetry={"logs": False},
+    )
+    install_problems(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    install_docs(app)
+    # The last one added is the outermost.
+    app.add_middleware(CsrfMiddleware, allowed_origins=settings.allowed_origins)
+    app.add_middleware(RequestMiddleware)
+    return app

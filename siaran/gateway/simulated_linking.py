@@ -11,7 +11,7 @@ from siaran.gateway import simulated_keys as keys
 from siaran.gateway.interface import DeviceRef
 from siaran.gateway.simulated_chance import phone_of
 from siaran.gateway.simulated_config import loaded
-from siaran.gateway.simulated_inbox import milliseconds
+from siaran.gateway.simulated_inbox import milliseconds, moment
 from siaran.gateway.simulated_scripts import BEGIN_LINK, LINK, SCAN_LINK
 from siaran.gateway.simulated_valkey import NetworkValkey
 
@@ -34,6 +34,16 @@ class LinkCode:
 
     code: str
     token: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitedLink:
+    """A linking that waits to be scanned; `phone` is empty for a QR code, which any phone may scan."""
+
+    device_id: UUID
+    token: str
+    phone: str
     expires_at: datetime
 
 
@@ -67,13 +77,32 @@ async def begin_pairing(valkey: NetworkValkey, device_id: UUID, phone: str, now:
     return LinkCode(token, token, await _begin(valkey, device_id, token, checked_phone(phone), now))
 
 
+async def awaited(valkey: NetworkValkey, code: str, now: datetime) -> AwaitedLink:
+    """What a code (or its token) is for, without using it up; raises `LinkCodeUnknown` or `LinkCodeExpired`."""
+    token = _token(code)
+    device_id, phone, expires_at = await valkey.command("HMGET", keys.link(token), "device", "phone", "expires_at")
+    if device_id is None:
+        raise LinkCodeUnknown
+    if int(expires_at) <= milliseconds(now):
+        raise LinkCodeExpired
+    return AwaitedLink(UUID(device_id), token, phone, moment(expires_at))
+
+
+async def awaited_by(valkey: NetworkValkey, device_id: UUID, now: datetime) -> AwaitedLink | None:
+    """The linking that a device waits for; None when there is none, or it was used or has expired."""
+    token = await valkey.command("GET", keys.pending_link(device_id))
+    try:
+        return None if token is None else await awaited(valkey, token, now)
+    except (LinkCodeUnknown, LinkCodeExpired):
+        return None
+
+
 async def scan(valkey: NetworkValkey, code: str, phone: str | None, now: datetime) -> Linked:
     """What a phone does with a code or its token; raises `LinkCodeUnknown` or `LinkCodeExpired`.
 
     Without `phone` the device gets the number that follows from the network's seed and its id.
     """
-    token = code.removeprefix("2@").partition(",")[0]
-    outcome, *facts = await valkey.run(SCAN_LINK, [keys.link(token)], [milliseconds(now)])
+    outcome, *facts = await valkey.run(SCAN_LINK, [keys.link(_token(code))], [milliseconds(now)])
     if outcome == "unknown":
         raise LinkCodeUnknown
     if outcome == "expired":
@@ -98,6 +127,10 @@ def checked_phone(phone: str) -> str:
     if not (phone.isascii() and phone.isdigit() and 8 <= len(phone) <= 15) or phone.startswith("0"):
         raise Invalid.field("phone", "must be 8 to 15 digits in international form, without +")
     return phone
+
+
+def _token(code: str) -> str:
+    return code.removeprefix("2@").partition(",")[0]
 
 
 async def _begin(valkey: NetworkValkey, device_id: UUID, token: str, phone: str, now: datetime) -> datetime:

@@ -17,7 +17,7 @@ from siaran.gateway.simulated import new_whatsapp_id
 from siaran.gateway.simulated_config import NetworkConfig, loaded
 from siaran.gateway.simulated_control import NoticeKind
 from siaran.gateway.simulated_inbox import Entry, milliseconds, moment
-from siaran.gateway.simulated_linking import LinkCode, Linked
+from siaran.gateway.simulated_linking import AwaitedLink, LinkCode, Linked
 from siaran.gateway.simulated_record import NetworkCounts, Rejection, Transmission
 from siaran.gateway.simulated_scripts import CONFIGURE, DELIVER, FOR_EVER, INTERRUPT, LOG_OUT, RESTORE, RESTRICT
 from siaran.gateway.simulated_valkey import NetworkValkey
@@ -79,6 +79,14 @@ class SimulatedNetwork:
     async def begin_pairing(self, device_id: UUID, phone: str) -> LinkCode:
         """A fresh pairing code for a device and a phone, valid for a minute; the device's earlier code expires."""
         return await linking.begin_pairing(self._valkey, device_id, phone, self._clock())
+
+    async def awaited_link(self, code: str) -> AwaitedLink:
+        """What a code (or its token) is for, without using it up; raises `LinkCodeUnknown` or `LinkCodeExpired`."""
+        return await linking.awaited(self._valkey, code, self._clock())
+
+    async def link_awaited_by(self, device_id: UUID) -> AwaitedLink | None:
+        """The linking that a device waits for, if its code has been neither used nor expired."""
+        return await linking.awaited_by(self._valkey, device_id, self._clock())
 
     async def scan(self, code: str, phone: str | None = None) -> Linked:
         """Scan a code (or its token) and so link its device; raises `LinkCodeUnknown` or `LinkCodeExpired`."""

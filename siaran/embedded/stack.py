@@ -78,7 +78,8 @@ class EmbeddedStack:
         """The given settings, completed with the addresses of the servers that were started."""
         found = {name: self.environment[variable] for variable, name in ADDRESSES.items() if variable in self.environment}
         hidden = {name: SecretStr(found[name]) for name in SECRET_ADDRESSES & found.keys()}
-        return self._settings.model_copy(update={"data_dir": self.data_dir} | found | hidden)
+        port = {"port": self.options.api_port} if "api_port" in self._app_ports else {}
+        return self._settings.model_copy(update={"data_dir": self.data_dir} | port | found | hidden)
 
     def _lock(self, exits: contextlib.AsyncExitStack) -> None:
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -155,3 +155,12 @@ class Moved:
     """A device's connection is now held by another host."""
 
     host_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What a sweep found: campaigns nudged, lanes woken, stale claims ended."""
+
+    campaigns: int
+    lanes: int
+    stale_claims: int

@@ -10,7 +10,6 @@ from uuid import UUID
 import structlog
 from temporalio.client import Client
 from temporalio.common import (
-    SearchAttributeKey,
     SearchAttributePair,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
@@ -30,15 +29,10 @@ from siaran.contracts import (
     device_workflow_id,
 )
 from siaran.failures import DiscreetFailureConverter
+from siaran.search_attributes import CAMPAIGN, DEVICE, STATUS, USER
 from siaran.settings import Settings
 
 log = structlog.get_logger()
-
-USER = SearchAttributeKey.for_keyword("SiaranUser")
-CAMPAIGN = SearchAttributeKey.for_int("SiaranCampaign")
-DEVICE = SearchAttributeKey.for_keyword("SiaranDevice")
-SEQUENCE = SearchAttributeKey.for_keyword("SiaranSequence")
-STATUS = SearchAttributeKey.for_keyword("SiaranStatus")
 
 NUDGE_TIMEOUT = timedelta(seconds=3)
 """How long a caller waits for Temporal before it leaves the signal to the sweep."""
@@ -139,9 +133,18 @@ async def _nudge(client: Client, campaign: CampaignInput, signal: str, *args: ob
 
 async def signal_lanes(client: Client, lanes: Iterable[LaneInput]) -> int:
     """Wake lanes by signal-with-start at a bounded rate; returns how many could not be reached and are left to the sweep."""
+    return await _signal_lanes(client, lanes, "wake")
+
+
+async def restart_lanes(client: Client, lanes: Iterable[LaneInput]) -> int:
+    """Have lanes drop the send they wait for and plan anew, starting those that are not open; returns how many were missed."""
+    return await _signal_lanes(client, lanes, "moved", Moved(host_id=0))
+
+
+async def _signal_lanes(client: Client, lanes: Iterable[LaneInput], signal: str, *args: object) -> int:
     gate = asyncio.Semaphore(LANE_STARTS_AT_ONCE)
 
-    async def wake(lane: LaneInput) -> bool:
+    async def send(lane: LaneInput) -> bool:
         async with gate:
             try:
                 await client.start_workflow(
@@ -149,7 +152,8 @@ async def signal_lanes(client: Client, lanes: Iterable[LaneInput]) -> int:
                     lane,
                     id=device_workflow_id(lane.device_id),
                     task_queue=WORKFLOW_QUEUE,
-                    start_signal="wake",
+                    start_signal=signal,
+                    start_signal_args=args,
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                     search_attributes=lane_attributes(lane, "starting"),
@@ -157,11 +161,11 @@ async def signal_lanes(client: Client, lanes: Iterable[LaneInput]) -> int:
                     rpc_timeout=NUDGE_TIMEOUT * 3,
                 )
             except (RPCError, RuntimeError, OSError) as error:
-                log.warning("lane_wake_failed", device=str(lane.device_id), error=type(error).__name__)
+                log.warning("lane_signal_failed", device=str(lane.device_id), error=type(error).__name__)
                 return False
             return True
 
-    done = await asyncio.gather(*(wake(lane) for lane in lanes))
+    done = await asyncio.gather(*(send(lane) for lane in lanes))
     return done.count(False)
 
 

@@ -26,13 +26,14 @@ _CANCEL = text("""
 # One person's retry of one message is the only way out of `unknown`.
 _RETRY = text("""
     UPDATE broadcast_messages m SET
-        status = 'pending', scheduled_at = :now, error_code = NULL, error_message = NULL, is_retryable = false
+        status = 'pending', scheduled_at = :requested_at, error_code = NULL, error_message = NULL, is_retryable = false
     WHERE m.user_id = :user AND m.id IN (
         SELECT id FROM broadcast_messages
         WHERE campaign_id = :campaign AND user_id = :user
             AND (CAST(:device AS uuid) IS NULL OR device_id = :device)
             AND (CAST(:message AS bigint) IS NULL OR id = :message)
             AND ((status = 'failed' AND is_retryable) OR (status = 'unknown' AND id = :message))
+            AND claimed_at < :requested_at
         ORDER BY id LIMIT :batch
         FOR UPDATE
     ) AND (m.status = 'failed' OR m.status = 'unknown')
@@ -55,8 +56,18 @@ async def cancel_batch(session: AsyncSession, user_id: UUID, campaign_id: int) -
 
 
 async def retry_batch(
-    session: AsyncSession, user_id: UUID, campaign_id: int, now: datetime, *, device_id: UUID | None, message_id: int | None
+    session: AsyncSession,
+    user_id: UUID,
+    campaign_id: int,
+    requested_at: datetime,
+    *,
+    device_id: UUID | None,
+    message_id: int | None,
 ) -> list[UUID]:
-    """Make up to `BATCH` failed rows pending again, due now; returns the device of each."""
-    parameters: dict[str, object] = {"user": user_id, "now": now, "device": device_id, "message": message_id}
+    """Make up to `BATCH` failed rows pending again, due at once; returns the device of each.
+
+    Rows that were tried after `requested_at` are left alone: a message that fails again while its retry is being carried out is
+    not taken up a second time.
+    """
+    parameters: dict[str, object] = {"user": user_id, "requested_at": requested_at, "device": device_id, "message": message_id}
     return await _change(session, _RETRY, campaign_id, parameters)

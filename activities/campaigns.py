@@ -1,0 +1,128 @@
+"""Campaigns: which phase one is in, and carrying out what its workflow decides."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+
+from activities.resources import Resources
+from siaran.campaign_progress import OpenRows, Totals, end_of, next_look, open_rows, totals, waiting_reason
+from siaran.contracts import CampaignAction, CampaignInput, CampaignPlan, RetryInput
+from siaran.lanes import wake_lanes
+from siaran.ledger.endings import cancel_batch, retry_batch
+from siaran.models import Campaign, CampaignRetry, CampaignStatus
+from siaran.tenancy import get_owned
+
+NO_DEVICE_INTERVAL = timedelta(seconds=10)
+UNDER_WAY = {CampaignStatus.SENDING, CampaignStatus.WAITING}
+OVER = {CampaignStatus.SENT, CampaignStatus.FAILED}
+
+
+class CampaignActivities:
+    """Database activities of `CampaignWorkflow`."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._use = resources
+
+    @activity.defn(name="plan_campaign")
+    async def plan_campaign(self, campaign: CampaignInput) -> CampaignPlan:
+        """Look at a campaign's row, move its phase on where it is time, and say what comes next."""
+        now = self._use.clock()
+        async with self._use.sessions.begin() as session:
+            row = await get_owned(session, Campaign, campaign.user_id, Campaign.id == campaign.campaign_id, lock=True)
+            rows = await open_rows(session, row.user_id, row.id)
+            counts = await totals(session, row.user_id, row.id)
+            action, until_at = await _next_step(session, row, rows, counts, now)
+            return CampaignPlan(
+                action, row.status.value, until_at, row.status_reason or "", counts.pending, counts.total - counts.pending
+            )
+
+    @activity.defn(name="cancel_pending")
+    async def cancel_pending(self, campaign: CampaignInput) -> int:
+        """Mark everything of a cancelled campaign that is still pending as cancelled; returns how many rows."""
+        cancelled = 0
+        while True:
+            async with self._use.sessions.begin() as session:
+                batch = await cancel_batch(session, campaign.user_id, campaign.campaign_id)
+            cancelled += batch
+            activity.heartbeat(cancelled)
+            if not batch:
+                return cancelled
+
+    @activity.defn(name="retry_failed")
+    async def retry_failed(self, retry: RetryInput) -> int:
+        """Carry out one retry request, once: reopen the campaign, make its rows pending, wake the lanes; returns how many."""
+        request = await self._open_request(retry)
+        if request is None:
+            return 0
+        devices: set[UUID] = set()
+        queued = 0
+        while True:
+            async with self._use.sessions.begin() as session:
+                batch = await retry_batch(
+                    session,
+                    retry.user_id,
+                    retry.campaign_id,
+                    request.requested_at,
+                    device_id=request.device_id,
+                    message_id=request.message_id,
+                )
+            if not batch:
+                break
+            queued += len(batch)
+            devices |= set(batch)
+            activity.heartbeat(queued)
+        await wake_lanes(self._use.sessions, self._use.client, self._use.redis, devices)
+        async with self._use.sessions.begin() as session:
+            done = await get_owned(session, CampaignRetry, retry.user_id, CampaignRetry.id == retry.retry_id, lock=True)
+            done.queued += queued
+            done.done_at = self._use.clock()
+        return queued
+
+    async def _open_request(self, retry: RetryInput) -> CampaignRetry | None:
+        """The request, if it is still to be carried out; an ended campaign is opened again for it."""
+        async with self._use.sessions.begin() as session:
+            campaign = await get_owned(session, Campaign, retry.user_id, Campaign.id == retry.campaign_id, lock=True)
+            request = await get_owned(session, CampaignRetry, retry.user_id, CampaignRetry.id == retry.retry_id, lock=True)
+            if request.done_at is not None:
+                return None
+            if campaign.deleted_at is not None or campaign.status is CampaignStatus.CANCELLED:
+                request.done_at = self._use.clock()
+                return None
+            if campaign.status in OVER:
+                campaign.status, campaign.status_reason, campaign.completed_at = CampaignStatus.SENDING, None, None
+            return request
+
+
+async def _next_step(
+    session: AsyncSession, row: Campaign, rows: OpenRows, counts: Totals, now: datetime
+) -> tuple[CampaignAction, datetime | None]:
+    if row.status is CampaignStatus.CANCELLED or row.deleted_at is not None:
+        if rows.pending:
+            return CampaignAction.SETTLE_CANCELLED, None
+        return (CampaignAction.FOLLOW, now + timedelta(seconds=3)) if rows.claimed else (CampaignAction.END, None)
+    if row.status is CampaignStatus.SCHEDULED:
+        if row.scheduled_at > now:
+            return CampaignAction.SLEEP, row.scheduled_at
+        row.status, row.status_reason, row.started_at = CampaignStatus.SENDING, None, now
+    if row.status is CampaignStatus.PAUSED:
+        return CampaignAction.SLEEP, None
+    if row.status in OVER:
+        return CampaignAction.END, None
+    if row.expanded_at is None:
+        return CampaignAction.EXPAND, None
+    if not (rows.pending or rows.claimed or rows.retries):
+        row.status, row.status_reason = end_of(counts)
+        row.completed_at = now
+        return CampaignAction.END, None
+    return await _follow(session, row, rows, counts, now)
+
+
+async def _follow(
+    session: AsyncSession, row: Campaign, rows: OpenRows, counts: Totals, now: datetime
+) -> tuple[CampaignAction, datetime | None]:
+    reason = await waiting_reason(session, row.user_id, row.id) if rows.pending and not rows.claimed else None
+    row.status = CampaignStatus.WAITING if reason else CampaignStatus.SENDING
+    row.status_reason = reason
+    return CampaignAction.FOLLOW, next_look(row, rows, counts.pending, now)

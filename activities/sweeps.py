@@ -1,0 +1,85 @@
+"""The sweep: what a crash between a commit and a signal left undone, and what got stuck."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import text
+from temporalio import activity
+
+from activities.resources import Resources
+from siaran.contracts import CampaignInput, LaneInput, RetryInput, SweepResult
+from siaran.lanes import wake_lanes
+from siaran.ledger.settlement import sweep_stale_claims
+from siaran.temporal import nudge_campaign, request_retry, restart_lanes
+
+LATE = timedelta(seconds=30)
+"""What should have begun this long ago has been forgotten by somebody."""
+
+STUCK = timedelta(minutes=10)
+"""A lane with due rows and no progress for this long is restarted."""
+
+MOST = 500
+"""Lanes brought back by one sweep; the next one goes on."""
+
+_CAMPAIGNS = text("""
+    SELECT c.id, c.user_id FROM campaigns c
+    WHERE (c.status = 'scheduled' AND c.scheduled_at < :late)
+        OR (c.status IN ('sending', 'waiting') AND c.expanded_at IS NULL AND c.updated_at < :late)
+        OR (c.status IN ('sending', 'waiting') AND NOT EXISTS (
+            SELECT FROM broadcast_messages m WHERE m.campaign_id = c.id AND m.status IN ('pending', 'claimed')))
+        OR (c.status = 'cancelled' AND c.updated_at BETWEEN :yesterday AND :late AND EXISTS (
+            SELECT FROM broadcast_messages m WHERE m.campaign_id = c.id AND m.status = 'pending'))
+    ORDER BY c.id
+""")
+
+_RETRIES = text("SELECT id, campaign_id, user_id FROM campaign_retries WHERE done_at IS NULL AND requested_at < :late")
+
+# A waker died before its signal: its lane would sleep for ever.
+_ASLEEP = text("""
+    SELECT l.device_id FROM lanes l
+    WHERE l.state = 'asleep' AND l.paused_at IS NULL AND EXISTS (
+        SELECT FROM broadcast_messages m
+        WHERE m.device_id = l.device_id AND ((m.status = 'pending' AND m.scheduled_at < :late) OR m.status = 'claimed')
+    )
+    LIMIT :most
+""")
+
+# A lane that runs moves its `last_activity_at`; one that waits has an instant, or a signal, to go on at.
+_STUCK = text("""
+    SELECT l.device_id, l.user_id FROM lanes l
+    WHERE l.paused_at IS NULL AND greatest(l.last_activity_at, l.updated_at) < :stuck
+        AND (l.state = 'running' OR (l.state = 'waiting' AND l.waiting_until_at < :stuck))
+        AND EXISTS (
+            SELECT FROM broadcast_messages m
+            WHERE m.device_id = l.device_id AND m.status IN ('pending', 'claimed') AND m.scheduled_at < :stuck
+        )
+    LIMIT :most
+""")
+
+
+class SweepActivities:
+    """The one activity of `SweepWorkflow`."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._use = resources
+
+    @activity.defn(name="sweep")
+    async def sweep(self) -> SweepResult:
+        """Nudge forgotten campaigns and retries, wake forgotten lanes, restart stuck ones, end stale claims."""
+        now = self._use.clock()
+        late = {"late": now - LATE, "yesterday": now - timedelta(days=1)}
+        async with self._use.sessions.begin() as session:
+            stale = await sweep_stale_claims(session, now)
+        async with self._use.sessions() as session:
+            campaigns = (await session.execute(_CAMPAIGNS, late)).all()
+            retries = (await session.execute(_RETRIES, {"late": late["late"]})).all()
+            asleep: list[UUID] = list((await session.execute(_ASLEEP, {"late": late["late"], "most": MOST})).scalars())
+            stuck = (await session.execute(_STUCK, {"stuck": now - STUCK, "most": MOST})).all()
+        for campaign in campaigns:
+            await nudge_campaign(self._use.client, CampaignInput(campaign.id, campaign.user_id))
+        for retry in retries:
+            await request_retry(self._use.client, RetryInput(retry.campaign_id, retry.user_id, retry.id))
+        activity.heartbeat()
+        woken = await wake_lanes(self._use.sessions, self._use.client, self._use.redis, asleep)
+        await restart_lanes(self._use.client, [LaneInput(lane.device_id, lane.user_id) for lane in stuck])
+        return SweepResult(len(campaigns) + len(retries), woken + len(stuck), stale)

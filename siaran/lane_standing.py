@@ -1,0 +1,134 @@
+"""What a lane's rows say of it, and what the lane should do next."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from siaran.contracts import LaneAction, LaneCheck, LanePlan, SliceEnd
+from siaran.models import DeviceStatus
+
+LOOK_AGAIN = timedelta(seconds=60)
+"""How often a lane that waits for a device, its own or another, looks again by itself."""
+
+RECONNECTING = timedelta(seconds=2)
+"""How long a lane waits for a connection that PostgreSQL still shows as there."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStanding:
+    """A lane as its rows show it; `next_due_at` is None when nothing pending may be sent at the moment."""
+
+    device_status: DeviceStatus
+    is_gone: bool
+    has_live_host: bool
+    offline_since_at: datetime | None
+    restricted_until_at: datetime | None
+    is_paused: bool
+    has_pending: bool
+    has_claimed: bool
+    next_due_at: datetime | None
+    can_move: bool
+
+
+_STANDING = text("""
+    WITH RECURSIVE sources AS (
+        SELECT (
+            SELECT m.source FROM broadcast_messages m
+            WHERE m.device_id = :device AND m.status = 'pending' ORDER BY m.source LIMIT 1
+        ) AS source
+        UNION ALL
+        SELECT (
+            SELECT m.source FROM broadcast_messages m
+            WHERE m.device_id = :device AND m.status = 'pending' AND m.source > s.source ORDER BY m.source LIMIT 1
+        ) FROM sources s WHERE s.source IS NOT NULL
+    ), heads AS (
+        SELECT head.scheduled_at,
+            (head.campaign_id IS NULL OR c.status IN ('sending', 'waiting'))
+                AND (head.sequence_id IS NULL OR q.status = 'active') AS is_under_way,
+            s.source <> '!' AND coalesce(c.device_strategy, q.device_strategy) <> 'owner'
+                AND coalesce(c.device_id, q.device_id) IS NULL AS is_movable
+        FROM sources s
+        CROSS JOIN LATERAL (
+            SELECT m.scheduled_at, m.campaign_id, m.sequence_id FROM broadcast_messages m
+            WHERE m.device_id = :device AND m.source = s.source AND m.status = 'pending'
+            ORDER BY m.scheduled_at, m.id LIMIT 1
+        ) head
+        LEFT JOIN campaigns c ON c.id = head.campaign_id AND c.user_id = :user
+        LEFT JOIN sequences q ON q.id = head.sequence_id AND q.user_id = :user
+        WHERE s.source IS NOT NULL
+    )
+    SELECT d.status AS device_status, d.deleted_at IS NOT NULL OR NOT d.is_active AS is_gone, h.id IS NOT NULL AS has_live_host,
+        d.offline_since_at, d.restricted_until_at, l.paused_at IS NOT NULL AS is_paused,
+        EXISTS (SELECT FROM heads) AS has_pending,
+        EXISTS (SELECT FROM broadcast_messages m WHERE m.device_id = d.id AND m.status = 'claimed') AS has_claimed,
+        (SELECT min(scheduled_at) FROM heads WHERE is_under_way) AS next_due_at,
+        EXISTS (SELECT FROM heads WHERE is_movable) AND EXISTS (
+            SELECT FROM user_devices o
+            JOIN hosts oh ON oh.id = o.host_id AND oh.ended_at IS NULL AND oh.expires_at > now()
+            JOIN lanes ol ON ol.device_id = o.id AND ol.paused_at IS NULL
+            WHERE o.user_id = :user AND o.id <> d.id AND o.status = 'online' AND o.is_active AND o.deleted_at IS NULL
+                AND (o.restricted_until_at IS NULL OR o.restricted_until_at <= :now)
+        ) AS can_move
+    FROM user_devices d
+    JOIN lanes l ON l.device_id = d.id
+    LEFT JOIN hosts h ON h.id = d.host_id AND h.ended_at IS NULL AND h.expires_at > now()
+    WHERE d.id = :device AND d.user_id = :user
+""")
+
+
+async def lane_standing(session: AsyncSession, user_id: UUID, device_id: UUID, now: datetime) -> LaneStanding:
+    """Look at a lane's rows; the caller holds the lane row's lock, so that no wake is lost in between."""
+    row = (await session.execute(_STANDING, {"device": device_id, "user": user_id, "now": now})).one()
+    values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public way to a row's names
+    return LaneStanding(**{**values, "device_status": DeviceStatus(row.device_status)})
+
+
+def plan_lane(standing: LaneStanding, check: LaneCheck, now: datetime, failover_after: timedelta) -> LanePlan:
+    """What a lane does next; while a row is pending it sends it, moves it, or waits and says for what."""
+    if not standing.has_pending and not standing.has_claimed:
+        return LanePlan(LaneAction.END)
+    if standing.is_paused:
+        return LanePlan(LaneAction.WAIT, "stopped by the user")
+    if not standing.has_claimed and standing.next_due_at is None:
+        return LanePlan(LaneAction.WAIT, "campaign paused")
+    away = _away(standing, now, failover_after)
+    if away is not None:
+        return away
+    if not standing.has_claimed and standing.next_due_at is not None and standing.next_due_at > now:
+        return LanePlan(LaneAction.WAIT, "next message due", standing.next_due_at)
+    if check.ended is SliceEnd.CAP and check.next_at is not None and check.next_at > now:
+        return LanePlan(LaneAction.WAIT, "cap of the device", check.next_at)
+    if check.ended in {SliceEnd.OFFLINE, SliceEnd.FENCED}:
+        return LanePlan(LaneAction.WAIT, "connection", now + RECONNECTING)
+    return LanePlan(LaneAction.SEND)
+
+
+def _away(standing: LaneStanding, now: datetime, failover_after: timedelta) -> LanePlan | None:
+    """The plan of a lane whose device cannot send at the moment; None when it can."""
+    restricted = standing.restricted_until_at is not None and standing.restricted_until_at > now
+    lost = standing.is_gone or standing.device_status in {DeviceStatus.BANNED, DeviceStatus.LOGGED_OUT}
+    offline = standing.device_status is not DeviceStatus.ONLINE or not standing.has_live_host
+    if not (restricted or lost or offline):
+        return None
+    why = "device restricted" if restricted else "device removed" if standing.is_gone else f"device {_plain(standing)}"
+    if standing.next_due_at is not None and standing.can_move:
+        moves_at = now if lost or restricted else _away_since(standing, now) + failover_after
+        if moves_at <= now:
+            return LanePlan(LaneAction.FAIL_OVER, why)
+        return LanePlan(LaneAction.WAIT, why, moves_at)
+    return LanePlan(LaneAction.WAIT, why, now + LOOK_AGAIN)
+
+
+def _away_since(standing: LaneStanding, now: datetime) -> datetime:
+    if standing.offline_since_at is not None:
+        return standing.offline_since_at
+    # Online without a live host: the host has just died and nobody has noted it yet. Otherwise it was never online.
+    return now if standing.device_status is DeviceStatus.ONLINE else datetime.min.replace(tzinfo=now.tzinfo)
+
+
+def _plain(standing: LaneStanding) -> str:
+    status = standing.device_status
+    return "offline" if status is DeviceStatus.ONLINE else status.value.replace("_", " ")

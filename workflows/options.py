@@ -1,0 +1,34 @@
+"""Time-outs and retry policies of activities, in one place."""
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio.common import RetryPolicy
+
+SEND_WINDOW_LIMIT = timedelta(seconds=60)
+"""The longest slice of sends in one activity."""
+
+LONGEST_SEND = timedelta(seconds=90)
+"""No send takes longer; none begins in the last 90 s of its activity."""
+
+DATABASE: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=60),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=10)),
+}
+"""Short activities on PostgreSQL: tried until it is back."""
+
+BULK: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(hours=6),
+    "heartbeat_timeout": timedelta(seconds=60),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+}
+"""Activities that work through many rows in batches, each batch with a heartbeat."""
+
+SEND: dict[str, Any] = {
+    "schedule_to_start_timeout": timedelta(seconds=15),
+    "start_to_close_timeout": SEND_WINDOW_LIMIT + LONGEST_SEND,
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=1), maximum_attempts=4
+    ),
+}
+"""One message, or a slice of them. No heartbeat: what a dead host left open is settled from the ledger."""

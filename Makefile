@@ -18,8 +18,8 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Siaran needs Python 3.11 or newer; name one with PYTHON=…" if sys.version_info < (3, 11) else 0)'
 	@echo "Installing into .venv; the first time this takes about a minute."
 	@$(PYTHON) -m venv .venv
-	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(PIP) install -qq --require-hashes -r requirements-dev.lock
+	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
 up: setup

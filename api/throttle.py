@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from ipaddress import ip_address, ip_network
 
 import structlog
 from redis.asyncio import Redis
@@ -38,6 +39,16 @@ ADDRESS = Limit("login-address", 100, 900)
 """Wrong passwords from one address, for whatever emails; an office shares one."""
 
 REGISTRATIONS = Limit("register", 100, 3600)
+PASSWORD_RESETS = Limit("password-reset", 30, 3600)
+
+
+def network_of(address: str) -> str:
+    """What counts as one address: an IPv6 customer has 2**64 of them."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    return str(parsed) if parsed.version == 4 else str(ip_network((parsed, 64), strict=False))
 
 
 async def _take(redis: Redis, limits: dict[str, Limit]) -> None:
@@ -71,14 +82,13 @@ async def _give_back(redis: Redis, forget: str, uncount: str) -> None:
 @asynccontextmanager
 async def login_attempt(redis: Redis, email: str, address: str) -> AsyncIterator[None]:
     """Around the check of a password: raises `TooManyRequests`, and counts only checks that end in an error."""
-    pair, alone = PAIR.key(email, address), ADDRESS.key(address)
+    network = network_of(address)
+    pair, alone = PAIR.key(email, network), ADDRESS.key(network)
     await _take(redis, {pair: PAIR, alone: ADDRESS})
     yield
     await _give_back(redis, forget=pair, uncount=alone)
 
 
-@asynccontextmanager
-async def registration_attempt(redis: Redis, address: str) -> AsyncIterator[None]:
-    """Around the work of a registration: raises `TooManyRequests` when an address registers too many."""
-    await _take(redis, {REGISTRATIONS.key(address): REGISTRATIONS})
-    yield
+async def count_try(redis: Redis, limit: Limit, address: str) -> None:
+    """Count a try of something that costs us work; raises `TooManyRequests` beyond the limit."""
+    await _take(redis, {limit.key(network_of(address)): limit})

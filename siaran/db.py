@@ -20,6 +20,7 @@ def make_engine(settings: Settings, *, pool_size: int = 5) -> AsyncEngine:
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
+        hide_parameters=True,  # errors end up in logs, parameters are people's numbers and texts
         connect_args={"connect_timeout": 5, "application_name": "siaran"},
     )
 

@@ -2,6 +2,12 @@
 
 from fastapi import APIRouter
 
-from api.routes import accounts
+from api.routes import accounts, api_keys, sessions, system, users
 
-ROUTERS: tuple[APIRouter, ...] = (accounts.router,)
+ROUTERS: tuple[APIRouter, ...] = (
+    accounts.router,
+    sessions.router,
+    api_keys.router,
+    users.router,
+    system.router,
+)

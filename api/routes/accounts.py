@@ -1,7 +1,7 @@
 """Registering, logging in and out, and what a user may change of their own account."""
 
+from contextlib import suppress
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -12,8 +12,9 @@ from api.auth import AuthenticatedUser, UserDep, client_address, shown_token
 from api.context import Context, ContextDep
 from api.cookies import ended_cookie, session_cookie
 from api.csrf import refuse_cross_site
+from api.docs import PUBLIC
 from api.envelope import Envelope, success
-from api.throttle import login_attempt, registration_attempt
+from api.throttle import REGISTRATIONS, count_try, login_attempt
 from siaran.accounts import (
     check_country,
     check_full_name,
@@ -24,14 +25,12 @@ from siaran.accounts import (
     normalise_email,
 )
 from siaran.credentials import end_session, find_login, open_session
-from siaran.errors import Forbidden, Unauthenticated
+from siaran.errors import Forbidden, NotFound, Unauthenticated
 from siaran.models import Role, User
 from siaran.passwords import MAX_LENGTH, PASSWORDS, check_password
 
 router = APIRouter(tags=["accounts"])
 
-PUBLIC: dict[str, Any] = {"security": []}
-"""Marks an operation in the OpenAPI document that needs no login."""
 MAX_EMAIL = 320
 
 
@@ -133,8 +132,8 @@ async def register(body: Registration, request: Request, response: Response, con
     email, full_name = normalise_email(body.email), check_full_name(body.full_name)
     check_password(body.password)
     settings = context.settings
-    async with registration_attempt(context.redis, client_address(request)):
-        password_hash = await PASSWORDS.hash(body.password)
+    await count_try(context.redis, REGISTRATIONS, client_address(request))
+    password_hash = await PASSWORDS.hash(body.password)
     async with context.sessions.begin() as session:
         user = await create_user(
             session,
@@ -155,7 +154,8 @@ async def _end_shown_session(request: Request, context: Context) -> None:
     async with context.sessions.begin() as session:
         login = await find_login(session, shown.token, context.clock())
         if login is not None and login.session_id is not None:
-            await end_session(session, login.user.id, login.session_id)
+            with suppress(NotFound):  # ended by another request at the same moment
+                await end_session(session, login.user.id, login.session_id)
 
 
 @router.post("/logout", openapi_extra=PUBLIC)

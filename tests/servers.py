@@ -4,18 +4,13 @@ import asyncio
 from uuid import uuid4
 
 import psycopg
-from google.protobuf.duration_pb2 import Duration
 from psycopg import sql
 from pydantic import SecretStr
 from redis.asyncio import Redis
-from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
-from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
-from temporalio.client import Client
 
 from siaran.db import migrate
 from siaran.embedded.stack import EmbeddedStack
-from siaran.embedded.temporal import SEARCH_ATTRIBUTES
+from siaran.namespaces import prepare_namespace
 from siaran.settings import Settings
 
 TEMPLATE = "siaran_template"
@@ -53,12 +48,7 @@ class TestServers:
     async def create_namespace(self) -> str:
         """A fresh Temporal namespace with Siaran's search attributes; returns its name."""
         name = f"test-{uuid4().hex}"
-        client = await Client.connect(self.stack.environment["TEMPORAL_ADDRESS"])
-        await client.workflow_service.register_namespace(
-            RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=86_400))
-        )
-        kinds = {name: IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{kind.upper()}") for name, kind in SEARCH_ATTRIBUTES.items()}
-        await client.operator_service.add_search_attributes(AddSearchAttributesRequest(namespace=name, search_attributes=kinds))
+        await prepare_namespace(self.stack.settings.model_copy(update={"temporal_namespace": name}))
         return name
 
     async def empty(self, url: str) -> None:

@@ -14,15 +14,7 @@ from temporalio.service import RPCError
 from siaran.embedded.errors import StackError
 from siaran.embedded.options import LOOPBACK, StackOptions
 from siaran.embedded.supervisor import Child
-
-SEARCH_ATTRIBUTES = {
-    "SiaranUser": "Keyword",
-    "SiaranCampaign": "Int",
-    "SiaranDevice": "Keyword",
-    "SiaranSequence": "Keyword",
-    "SiaranStatus": "Keyword",
-}
-"""What an execution can be found by in the Temporal UI, and the type of each."""
+from siaran.namespaces import SEARCH_ATTRIBUTES
 
 DYNAMIC_CONFIG: dict[str, int | bool | str] = {
     # One task queue per device: the defaults refuse more than 1,200 pollers and split every queue into four partitions.
@@ -37,7 +29,7 @@ DYNAMIC_CONFIG: dict[str, int | bool | str] = {
     # How late a timer may fire; the default is a second, which every random delay between two messages would wait on top.
     "history.timerProcessorMaxTimeShift": "100ms",
 }
-"""Settings of the server; `docker-compose.yml` mounts the same ones."""
+"""Settings of the server; `deploy/temporal.yaml` holds the same for a server that is not embedded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +77,11 @@ class EmbeddedTemporal:
         arguments += ["--db-filename", str(self.folder / "temporal.db")]
         # Without these two every commit waits for the disk, and the server does a quarter of the work.
         arguments += ["--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"]
-        for name, kind in SEARCH_ATTRIBUTES.items():
-            arguments += ["--search-attribute", f"{name}={kind}"]
+        for key in SEARCH_ATTRIBUTES:
+            arguments += ["--search-attribute", f"{key.name}={key.indexed_value_type.name.title()}"]
         skipping = {"frontend.WorkflowTimeSkippingEnabled": True} if self.options.temporal_time_skipping else {}
-        for key, value in (DYNAMIC_CONFIG | skipping).items():
-            arguments += ["--dynamic-config-value", f"{key}={json.dumps(value)}"]
+        for name, value in (DYNAMIC_CONFIG | skipping).items():
+            arguments += ["--dynamic-config-value", f"{name}={json.dumps(value)}"]
         return arguments
 
     async def _answers(self) -> bool:

@@ -15,6 +15,8 @@ _SPREADSHEET_FLOAT = re.compile(r"(\d{7,})\.0+")
 _TEXT_FORMULA = re.compile(r'="([^"]*)"')
 _PLAIN = re.compile(r"\+?[0-9]+")
 _LONGEST_INPUT = 64
+_SHORTEST_NATIONAL = 6
+_LONGEST_NATIONAL = 14
 
 
 class InvalidPhone(Invalid):
@@ -30,11 +32,11 @@ def normalise_phone(raw: str, default_country: str) -> str:
 
     Understands `+60…`, `0060…`, `60…`, numbers as dialled inside `default_country` (ISO 3166, two letters), separators, digits
     of any script and what spreadsheets do to numbers. A result is its own normal form where local numbers begin with 0.
-    Accepts every number that fits its country's numbering plan: ranges are allotted faster than any list of them is updated.
-    Raises `InvalidPhone` with a reason.
+    A number of `default_country` in a range that the library does not know is accepted if others of its length begin alike:
+    ranges are allotted faster than libraries are updated. Raises `InvalidPhone` with a reason.
     """
     country = _country(default_country)
-    written = raw if _PLAIN.fullmatch(raw) else _tidy(raw)
+    written = raw if len(raw) <= _LONGEST_INPUT and _PLAIN.fullmatch(raw) else _tidy(raw)
     plain = country.match_plain(written)
     return plain or _parse(written, country)
 
@@ -44,24 +46,35 @@ class _Country:
 
     def __init__(self, region: str) -> None:
         self.region = region
-        self.calling_code = str(phonenumbers.country_code_for_region(region))
+        self.calling_code = phonenumbers.country_code_for_region(region)
         metadata = PhoneMetadata.metadata_for_region(region, None)
         self.local_begins_with_zero = metadata is not None and metadata.national_prefix == "0"
-        self._plain: re.Pattern[str] | None = None
-        # Where 0 and nothing else precedes a local number, one expression of the library's own says the same as parsing does.
-        if metadata is not None and metadata.national_prefix_for_parsing == "0":
-            self._plain = re.compile(rf"(?:\+?{self.calling_code}|00{self.calling_code}|0)({_shape(metadata)})", re.ASCII)
+        kinds = [metadata.mobile, metadata.fixed_line] if metadata is not None else []
+        shapes = [kind.national_number_pattern for kind in kinds if kind is not None and kind.national_number_pattern]
+        self._allotted = re.compile("|".join(shapes) or "(?!)", re.ASCII)
+        self._verdicts: dict[tuple[str, int], bool] = {}
+        # Where 0 and nothing else precedes a local number, what is left of any form is the national number.
+        plain = metadata is not None and metadata.national_prefix_for_parsing == "0"
+        self._plain = re.compile(
+            rf"(?:\+?{self.calling_code}|00{self.calling_code}|0)([1-9]\d+)" if plain else "(?!)", re.ASCII
+        )
 
     def match_plain(self, written: str) -> str:
         """The normal form of a number of this country, or nothing if it needs a closer look."""
-        match = self._plain.fullmatch(written) if self._plain else None
-        return self.calling_code + match[1] if match else ""
+        match = self._plain.fullmatch(written)
+        return f"{self.calling_code}{match[1]}" if match and self.has_numbers_like(match[1]) else ""
 
-
-def _shape(metadata: PhoneMetadata) -> str:
-    """The expression that all national numbers of a country match; one that matches nothing if the library has none."""
-    shape = metadata.general_desc.national_number_pattern if metadata.general_desc is not None else None
-    return shape or "(?!)"
+    def has_numbers_like(self, national: str) -> bool:
+        """Whether the country has numbers of this length with these first two digits; one of each range is tried, once."""
+        key = national[:2], len(national)
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            rest = "5" * (len(national) - 5)
+            verdict = _SHORTEST_NATIONAL <= len(national) <= _LONGEST_NATIONAL and any(
+                self._allotted.fullmatch(f"{national[:2]}{following:03}{rest}") for following in range(1000)
+            )
+            self._verdicts[key] = verdict
+        return verdict
 
 
 @cache
@@ -117,17 +130,18 @@ def _parse(written: str, country: _Country) -> str:
     if written.startswith("00"):
         written = "+" + written[2:]
     if written.startswith(("+", "0")):
-        return _digits(_plausible(_read(written, country.region)))
+        return _digits(_checked(_read(written, country.region), country))
     international = _read_or_none("+" + written, None)
-    if international is not None and written.startswith(country.calling_code) and _fits_plan(international):
+    is_own = international is not None and international.country_code == country.calling_code
+    if international is not None and is_own and _exists(international, country):
         return _digits(international)
     local = _read_or_none(written, country.region)
     readings = [international, local] if country.local_begins_with_zero else [local, international]
     for reading in readings:
         if reading is not None and phonenumbers.is_valid_number(reading):
             return _digits(reading)
-    if international is not None and written.startswith(country.calling_code):
-        _plausible(international)  # says what is wrong with it
+    if international is not None and is_own:
+        _checked(international, country)  # says what is wrong with it
     raise InvalidPhone(f"is neither a number of {country.region} nor an international one")
 
 
@@ -147,8 +161,8 @@ def _read_or_none(written: str, region: str | None) -> PhoneNumber | None:
         return None
 
 
-def _plausible(number: PhoneNumber) -> PhoneNumber:
-    if _fits_plan(number):
+def _checked(number: PhoneNumber, country: _Country) -> PhoneNumber:
+    if _exists(number, country):
         return number
     reason = phonenumbers.is_possible_number_with_reason(number)
     if reason in {ValidationResult.TOO_SHORT, ValidationResult.IS_POSSIBLE_LOCAL_ONLY}:
@@ -158,13 +172,12 @@ def _plausible(number: PhoneNumber) -> PhoneNumber:
     raise InvalidPhone(f"is no number of +{number.country_code}: its length or its prefix is wrong")
 
 
-def _fits_plan(number: PhoneNumber) -> bool:
-    """Whether the number could exist: it is known to, or has the shape of its country's numbers."""
+def _exists(number: PhoneNumber, country: _Country) -> bool:
+    """Whether the number is known to exist, or others of the default country are like it."""
     if phonenumbers.is_valid_number(number):
         return True
-    region = phonenumbers.region_code_for_country_code(number.country_code or 0)
-    metadata = PhoneMetadata.metadata_for_region(region, None)
-    return metadata is not None and re.fullmatch(_shape(metadata), phonenumbers.national_significant_number(number)) is not None
+    national = phonenumbers.national_significant_number(number)
+    return number.country_code == country.calling_code and country.has_numbers_like(national)
 
 
 def _digits(number: PhoneNumber) -> str:

@@ -24,7 +24,7 @@ _SET_RUNNING = text("""
         WHERE device_id = ANY(CAST(:devices AS uuid[]))
         ORDER BY device_id FOR UPDATE
     )
-    UPDATE lanes SET state = 'running', wakes = wakes + 1, waiting_for = NULL, waiting_until_at = NULL
+    UPDATE lanes SET state = 'running', wakes = wakes + 1, waiting_for = NULL, waiting_until_at = NULL, updated_at = now()
     FROM before
     WHERE lanes.device_id = before.device_id AND before.state <> 'running'
     RETURNING lanes.device_id, lanes.user_id

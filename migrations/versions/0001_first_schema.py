@@ -545,7 +545,7 @@ def upgrade() -> None:
         },
     )
     op.create_index(
-        "ix_broadcast_messages_campaign", "broadcast_messages", ["campaign_id", "device_id", "status", "id"], unique=False
+        "ix_broadcast_messages_campaign", "broadcast_messages", ["campaign_id", "status", "device_id", "id"], unique=False
     )
     op.create_index(
         "ix_broadcast_messages_claimed",

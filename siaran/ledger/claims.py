@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.ledger.counters import Change, change_counters
 from siaran.models import MessageStatus
+from siaran.pacing import Caps
 from siaran.rendering import render
 
 
@@ -25,7 +26,7 @@ class ClaimRequest:
 class Claim:
     """A claimed message as it is to be transmitted, or a suppressed one that is not.
 
-    `min_delay_seconds` and `max_delay_seconds` bound the gap after it.
+    `min_delay_seconds` and `max_delay_seconds` bound the gap after it; `caps` are those of its device, as edited last.
     """
 
     message_id: int
@@ -42,6 +43,8 @@ class Claim:
     min_delay_seconds: int
     max_delay_seconds: int
     is_suppressed: bool
+    link_generation: int
+    caps: Caps
 
 
 class FencedError(Exception):
@@ -56,7 +59,8 @@ _LEASE = text("SELECT 1 FROM hosts WHERE id = :host AND ended_at IS NULL AND exp
 # The outer UPDATE repeats device and state: without that, a claim that waited behind a bulk move took rows that had moved.
 _CLAIM = text("""
     WITH RECURSIVE ask AS MATERIALIZED (
-        SELECT a.device_id, a.after_source, d.link_generation, d.user_id, d.min_delay_seconds, d.max_delay_seconds
+        SELECT a.device_id, a.after_source, d.link_generation, d.user_id, d.min_delay_seconds, d.max_delay_seconds,
+            d.max_per_minute, d.max_per_hour, d.max_per_day
         FROM unnest(CAST(:devices AS uuid[]), CAST(:after AS text[])) AS a(device_id, after_source)
         JOIN user_devices d ON d.id = a.device_id AND d.host_id = :host AND d.is_active AND d.deleted_at IS NULL
             AND (d.restricted_until_at IS NULL OR d.restricted_until_at <= :now)
@@ -95,7 +99,7 @@ _CLAIM = text("""
         attempt = m.attempt + CASE WHEN body.is_suppressed THEN 0 ELSE 1 END,
         claimed_at = :now, error_code = NULL, error_message = NULL, is_retryable = false
     FROM (
-        SELECT b.id, ask.device_id, ask.link_generation,
+        SELECT b.id, ask.device_id, ask.link_generation, ask.max_per_minute, ask.max_per_hour, ask.max_per_day,
             CASE WHEN c.id IS NOT NULL THEN c.message_type ELSE coalesce(st.message_type, b.message_type) END AS message_type,
             CASE WHEN c.id IS NOT NULL THEN c.message
                 ELSE coalesce(nullif(st.content, ''), st.caption, b.content, '') END AS template,
@@ -116,7 +120,7 @@ _CLAIM = text("""
     WHERE m.id = body.id AND m.device_id = body.device_id AND m.status = 'pending'
     RETURNING m.id, m.attempt, m.device_id, m.user_id, m.campaign_id, m.sequence_id, m.source, m.recipient_phone,
         m.recipient_name, m.recipient_niche, body.message_type, body.template, body.media_url, body.min_delay,
-        body.max_delay, body.is_suppressed, body.link_generation
+        body.max_delay, body.is_suppressed, body.link_generation, body.max_per_minute, body.max_per_hour, body.max_per_day
 """)
 
 _ATTEMPT = text("""
@@ -167,10 +171,11 @@ async def claim_messages(session: AsyncSession, host_id: int, requests: Sequence
             min_delay_seconds=row.min_delay,
             max_delay_seconds=row.max_delay,
             is_suppressed=row.is_suppressed,
+            link_generation=row.link_generation,
+            caps=Caps(row.max_per_minute, row.max_per_hour, row.max_per_day),
         )
         for row in rows
     ]
-    generations = {row.device_id: row.link_generation for row in rows}
     attempts = [claim for claim in claims if not claim.is_suppressed]
     if attempts:
         await session.execute(
@@ -181,7 +186,7 @@ async def claim_messages(session: AsyncSession, host_id: int, requests: Sequence
                 "devices": [claim.device_id for claim in attempts],
                 "users": [claim.user_id for claim in attempts],
                 "hosts": [host_id] * len(attempts),
-                "generations": [generations[claim.device_id] for claim in attempts],
+                "generations": [claim.link_generation for claim in attempts],
                 "outcomes": ["open"] * len(attempts),
                 "contents": [claim.content for claim in attempts],
                 "media": [claim.media_url for claim in attempts],

@@ -23,7 +23,8 @@ Flush = Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]
 class GroupCommit(Generic[Item, Result]):
     """Collects items for a few tens of milliseconds, at most `most` at a time, and hands them to `flush`.
 
-    A flush that fails is split: its items go one by one, so that one bad item does not fail its neighbours. With
+    A flush that fails is split in halves, so that one bad item does not fail its neighbours, unless the error is one of
+    `indivisible`, which says nothing about single items. With
     `retry_seconds` an item that fails even alone is tried again until it succeeds (records must not be dropped); without, its
     caller gets the exception (a claim can be asked for again).
     """
@@ -35,11 +36,13 @@ class GroupCommit(Generic[Item, Result]):
         interval_seconds: float = 0.03,
         most: int = 500,
         retry_seconds: float | None = None,
+        indivisible: tuple[type[Exception], ...] = OUTAGES,
     ) -> None:
         self._flush = flush
         self._interval = interval_seconds
         self._most = most
         self._retry = retry_seconds
+        self._indivisible = indivisible
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._open: set[asyncio.Future[Result]] = set()
         self._arrived = asyncio.Event()
@@ -86,7 +89,7 @@ class GroupCommit(Generic[Item, Result]):
 
     async def _split(self, batch: list[tuple[Item, "asyncio.Future[Result]"]], error: Exception) -> None:
         log.warning("group_commit_failed", items=len(batch), error=type(error).__name__)
-        if len(batch) > 1 and not isinstance(error, OUTAGES):
+        if len(batch) > 1 and not isinstance(error, self._indivisible):
             middle = len(batch) // 2
             await self._write(batch[:middle])
             await self._write(batch[middle:])

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.ledger.claims import Claim
 from siaran.ledger.counters import Change, change_counters
 from siaran.ledger.receipts import join_early_receipts
 from siaran.models import MessageStatus
@@ -76,7 +77,7 @@ async def open_claims(session: AsyncSession, user_id: UUID, device_id: UUID) -> 
     return [OpenClaim(**row._mapping) for row in rows]  # noqa: SLF001 -- SQLAlchemy's public way to a row's names
 
 
-async def note_whatsapp_id(session: AsyncSession, claim: OpenClaim, whatsapp_id: str) -> None:
+async def note_whatsapp_id(session: AsyncSession, claim: Claim | OpenClaim, whatsapp_id: str) -> None:
     """Remember under which id an attempt was transmitted, and apply the receipts that are there already."""
     await session.execute(
         _NOTE,

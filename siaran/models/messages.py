@@ -99,7 +99,7 @@ class BroadcastMessage(Owned, Base):
             postgresql_where=text("status = 'pending'"),
         ),
         Index("ix_broadcast_messages_claimed", "device_id", postgresql_where=text("status = 'claimed'")),
-        Index("ix_broadcast_messages_campaign", "campaign_id", "device_id", "status", "id"),
+        Index("ix_broadcast_messages_campaign", "campaign_id", "status", "device_id", "id"),
         Index("ix_broadcast_messages_recipient", "user_id", "recipient_phone", "sent_at"),
         {
             "postgresql_with": {

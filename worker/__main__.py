@@ -1,0 +1,107 @@
+"""The worker: runs all workflows and all database activities; any number may run side by side."""
+
+import asyncio
+import signal
+from datetime import timedelta
+
+import structlog
+import uvloop
+from redis.asyncio import Redis
+from temporalio.client import Client
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.audience import AudienceActivities
+from activities.campaigns import CampaignActivities
+from activities.lanes import LaneActivities
+from activities.resources import Resources
+from activities.sweeps import SweepActivities
+from siaran.clock import system_clock
+from siaran.contracts import WORKFLOW_QUEUE
+from siaran.db import open_database
+from siaran.logging import configure_logging
+from siaran.settings import Settings, get_settings
+from siaran.temporal import connect
+from worker.schedule import register_search_attributes, schedule_sweep
+from workflows.campaign import CampaignWorkflow
+from workflows.device import DeviceWorkflow
+from workflows.sweep import SweepWorkflow
+
+log = structlog.get_logger()
+
+WORKFLOWS = [CampaignWorkflow, DeviceWorkflow, SweepWorkflow]
+ACTIVITIES_AT_ONCE = 40
+CACHED_WORKFLOWS = 12_000
+"""Above the number of open lanes: a lane that falls out of the cache is replayed at its next event."""
+
+
+def make_worker(resources: Resources) -> Worker:
+    """The worker of the queue `siaran`."""
+    lanes = LaneActivities(resources)
+    campaigns = CampaignActivities(resources)
+    return Worker(
+        resources.client,
+        task_queue=WORKFLOW_QUEUE,
+        workflows=WORKFLOWS,
+        activities=[
+            lanes.plan_lane,
+            lanes.fail_over,
+            campaigns.plan_campaign,
+            campaigns.cancel_pending,
+            campaigns.retry_failed,
+            AudienceActivities(resources).expand_audience,
+            SweepActivities(resources).sweep,
+        ],
+        workflow_runner=SandboxedWorkflowRunner(
+            restrictions=SandboxRestrictions.default.with_passthrough_modules("siaran", "workflows")
+        ),
+        max_cached_workflows=CACHED_WORKFLOWS,
+        max_concurrent_activities=ACTIVITIES_AT_ONCE,
+        graceful_shutdown_timeout=timedelta(seconds=20),
+    )
+
+
+async def run_worker(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; Temporal may come later than we."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop.set)
+    async with (
+        open_database(settings, pool_size=ACTIVITIES_AT_ONCE // 2) as sessions,
+        Redis.from_url(settings.redis_dsn) as redis,
+    ):
+        client = await connect_patiently(settings, stop)
+        if client is None:
+            return
+        async with make_worker(Resources(settings, sessions, redis, client, system_clock)):
+            log.info("worker_started")
+            await stop.wait()
+    log.info("worker_stopped")
+
+
+async def connect_patiently(settings: Settings, stop: asyncio.Event) -> Client | None:
+    """Connect and prepare the namespace, however long the server takes; None when told to stop before."""
+    while not stop.is_set():
+        try:
+            client = await connect(settings)
+            await register_search_attributes(client)
+            await schedule_sweep(client)
+        except (RPCError, RuntimeError) as error:
+            log.warning("waiting_for_temporal", error=type(error).__name__)
+            await asyncio.sleep(1)
+        else:
+            return client
+    return None
+
+
+def main() -> None:
+    """Run workflows and database activities."""
+    settings = get_settings()
+    configure_logging(settings, process="worker")
+    uvloop.run(run_worker(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""A host's connections: connects the devices it is given, and writes down what becomes of them."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from siaran.clock import Clock
+from siaran.db import SessionMaker
+from siaran.gateway.interface import (
+    DeviceRef,
+    DeviceState,
+    Incoming,
+    Receipt,
+    StateChanged,
+    Transport,
+    TransportError,
+)
+from siaran.ledger.group_commit import GroupCommit
+from siaran.ledger.receipts import apply_receipts
+from siaran.models import DeviceStatus
+from siaran.temporal import signal_moved
+
+log = structlog.get_logger()
+
+RECONCILE_SECONDS = 2.0
+CONNECT_AT_ONCE = 32
+SIGNALS_AT_ONCE = 16
+RETRY_AFTER = timedelta(seconds=2)
+RETRY_LIMIT = timedelta(seconds=60)
+
+_STATUSES = {
+    DeviceState.CONNECTING: DeviceStatus.CONNECTING,
+    DeviceState.ONLINE: DeviceStatus.ONLINE,
+    DeviceState.OFFLINE: DeviceStatus.OFFLINE,
+    DeviceState.REPLACED: DeviceStatus.OFFLINE,
+    DeviceState.LOGGED_OUT: DeviceStatus.LOGGED_OUT,
+    DeviceState.BANNED: DeviceStatus.BANNED,
+}
+
+_MINE = text("""
+    SELECT id, jid, link_generation FROM user_devices
+    WHERE host_id = :host AND jid IS NOT NULL AND is_active AND deleted_at IS NULL
+""")
+
+# A device that is gone for good gives its place at the host free.
+_NOTE = text("""
+    UPDATE user_devices d SET
+        status = r.status,
+        offline_since_at = CASE WHEN r.status = 'online' THEN NULL ELSE coalesce(d.offline_since_at, r.at) END,
+        last_seen = CASE WHEN r.status = 'online' THEN r.at ELSE d.last_seen END,
+        last_error = CASE WHEN r.status = 'online' THEN d.last_error ELSE coalesce(nullif(r.detail, ''), r.status) END,
+        last_error_at = CASE WHEN r.status = 'online' THEN d.last_error_at ELSE r.at END,
+        host_id = CASE WHEN r.status IN ('banned', 'logged_out') THEN NULL ELSE d.host_id END,
+        updated_at = r.at
+    FROM unnest(CAST(:devices AS uuid[]), CAST(:statuses AS text[]), CAST(:details AS text[]), CAST(:times AS timestamptz[]))
+        AS r(device_id, status, detail, at)
+    WHERE d.id = r.device_id AND d.host_id = :host AND d.deleted_at IS NULL
+""")
+
+_AWAKE = text("SELECT device_id FROM lanes WHERE device_id = ANY(CAST(:devices AS uuid[])) AND state <> 'asleep'")
+
+_SEEN = text("UPDATE user_devices SET last_seen = :now WHERE host_id = :host AND status = 'online'")
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """How often connecting a device has failed in a row, and when to try again."""
+
+    failures: int
+    next_at: datetime
+
+
+class Connections:
+    """Keeps the devices of one host connected; `changed` is told of every device that went on- or offline."""
+
+    def __init__(
+        self,
+        host_id: int,
+        *,
+        transport: Transport,
+        sessions: SessionMaker,
+        client: Client,
+        clock: Clock,
+        changed: Callable[[UUID, bool], None],
+    ) -> None:
+        self._host_id = host_id
+        self._transport = transport
+        self._sessions = sessions
+        self._client = client
+        self._clock = clock
+        self._changed = changed
+        self._known: dict[UUID, DeviceRef] = {}
+        self._attempts: dict[UUID, _Attempts] = {}
+        self._connecting: dict[UUID, asyncio.Task[None]] = {}
+        self._gate = asyncio.Semaphore(CONNECT_AT_ONCE)
+        self._statuses = GroupCommit[StateChanged, None](self._write_statuses, interval_seconds=0.05, retry_seconds=1)
+        self._receipts = GroupCommit[Receipt, None](self._write_receipts, interval_seconds=0.1, retry_seconds=1)
+        self._writing: set[asyncio.Task[None]] = set()
+
+    async def reconcile(self) -> None:
+        """Follow the rows for ever: connect the devices that are this host's, let go of the others."""
+        while True:
+            try:
+                await self._follow_rows()
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("devices_not_read", host=self._host_id, error=type(error).__name__)
+            await asyncio.sleep(RECONCILE_SECONDS)
+
+    async def _follow_rows(self) -> None:
+        async with self._sessions() as session:
+            rows = (await session.execute(_MINE, {"host": self._host_id})).all()
+        mine = {row.id: DeviceRef(row.id, row.jid, row.link_generation) for row in rows}
+        for device_id in self._known.keys() - mine.keys():
+            await self._let_go(device_id)
+        now = self._clock()
+        for device_id, ref in mine.items():
+            if self._known.get(device_id) not in {None, ref}:
+                await self._let_go(device_id)
+            self._known[device_id] = ref
+            tried = self._attempts.get(device_id)
+            is_down = self._transport.state(device_id) not in {DeviceState.ONLINE, DeviceState.CONNECTING}
+            if is_down and device_id not in self._connecting and (tried is None or tried.next_at <= now):
+                task = asyncio.create_task(self._connect(ref), name=f"connect-{device_id}")
+                self._connecting[device_id] = task
+                task.add_done_callback(partial(self._connected, device_id))
+
+    def _connected(self, device_id: UUID, task: asyncio.Task[None]) -> None:
+        self._connecting.pop(device_id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("connect_failed", device=str(device_id), error=type(error).__name__)
+            self._postpone(device_id)
+
+    async def _let_go(self, device_id: UUID) -> None:
+        self._known.pop(device_id, None)
+        self._attempts.pop(device_id, None)
+        self._changed(device_id, False)
+        await self._transport.disconnect(device_id)
+
+    async def _connect(self, ref: DeviceRef) -> None:
+        async with self._gate:
+            try:
+                await self._transport.connect(ref)
+            except TransportError as error:
+                state = self._transport.state(ref.id)
+                if state in {DeviceState.ONLINE, DeviceState.CONNECTING}:
+                    state = DeviceState.OFFLINE
+                self._postpone(ref.id)
+                await self._statuses.submit(StateChanged(ref.id, state, self._clock(), error.code))
+                return
+        self._attempts.pop(ref.id, None)
+        await self._statuses.submit(StateChanged(ref.id, DeviceState.ONLINE, self._clock()))
+        self._changed(ref.id, True)
+
+    def _postpone(self, device_id: UUID) -> None:
+        failures = self._attempts[device_id].failures + 1 if device_id in self._attempts else 1
+        delay = min(RETRY_AFTER * 2 ** min(failures - 1, 6), RETRY_LIMIT)
+        self._attempts[device_id] = _Attempts(failures, self._clock() + delay)
+
+    async def follow_events(self) -> None:
+        """Take in what the transport reports, for ever; nothing is waited for, so that no device holds up another."""
+        async for event in self._transport.events():
+            match event:
+                case StateChanged():
+                    self._changed(event.device_id, event.state is DeviceState.ONLINE)
+                    self._later(self._statuses.submit(event))
+                case Receipt():
+                    self._later(self._receipts.submit(event))
+                case Incoming():
+                    log.debug("incoming_message", device=str(event.device_id))
+
+    async def note_seen(self) -> None:
+        """Refresh `last_seen` of the devices that are online, once a minute, for ever."""
+        while True:
+            await asyncio.sleep(60)
+            try:
+                async with self._sessions.begin() as session:
+                    await session.execute(_SEEN, {"host": self._host_id, "now": self._clock()})
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("last_seen_not_written", error=type(error).__name__)
+
+    async def close(self) -> None:
+        """Write what is still to be written."""
+        await asyncio.gather(self._statuses.close(), self._receipts.close())
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _write_receipts(self, receipts: Sequence[Receipt]) -> Sequence[None]:
+        async with self._sessions.begin() as session:
+            await apply_receipts(session, receipts)
+        return [None] * len(receipts)
+
+    async def _write_statuses(self, events: Sequence[StateChanged]) -> Sequence[None]:
+        last = {event.device_id: event for event in events}
+        devices = sorted(last)
+        online = [device for device in devices if last[device].state is DeviceState.ONLINE]
+        async with self._sessions.begin() as session:
+            await session.execute(
+                _NOTE,
+                {
+                    "host": self._host_id,
+                    "devices": devices,
+                    "statuses": [_STATUSES[last[device].state].value for device in devices],
+                    "details": [last[device].detail for device in devices],
+                    "times": [last[device].at for device in devices],
+                },
+            )
+            awake = list((await session.execute(_AWAKE, {"devices": online})).scalars())
+        self._later(self._tell_lanes(awake))
+        return [None] * len(events)
+
+    async def _tell_lanes(self, devices: Sequence[UUID]) -> None:
+        """Tell open lanes that their device is here: a send that waits for an old host is given up at once."""
+        gate = asyncio.Semaphore(SIGNALS_AT_ONCE)
+
+        async def tell(device_id: UUID) -> None:
+            async with gate:
+                try:
+                    await signal_moved(self._client, device_id, self._host_id)
+                except (RPCError, RuntimeError, OSError) as error:
+                    log.warning("lane_not_told", device=str(device_id), error=type(error).__name__)
+
+        await asyncio.gather(*(tell(device) for device in devices))

@@ -99,7 +99,7 @@ async def connect_patiently(settings: Settings, stop: asyncio.Event) -> Client |
 def main() -> None:
     """Run workflows and database activities."""
     settings = get_settings()
-    configure_logging(settings, process="worker")
+    configure_logging(debug=settings.debug)
     uvloop.run(run_worker(settings))
 
 

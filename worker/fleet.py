@@ -231,7 +231,7 @@ async def run_fleet(settings: Settings) -> None:
 def main() -> None:
     """Keep the device hosts of this server running."""
     settings = get_settings()
-    configure_logging(settings, process="fleet")
+    configure_logging(debug=settings.debug)
     uvloop.run(run_fleet(settings))
 
 

@@ -162,7 +162,7 @@ async def run_host(host_id: int, settings: Settings, clock: Clock = system_clock
         try:
             await host.run(stop)
         except LeaseLost:
-            log.error("lease_lost", host=host_id)
+            log.warning("lease_lost", host=host_id)
             raise SystemExit(3) from None
         await end_host(sessions, host_id)
         log.info("host_stopped", host=host_id)
@@ -171,7 +171,7 @@ async def run_host(host_id: int, settings: Settings, clock: Clock = system_clock
 def main(host_id: Annotated[int, typer.Option(help="The id of this host's row, made by the fleet.")]) -> None:
     """Hold the connections of the devices that the fleet gives to this host."""
     settings = get_settings()
-    configure_logging(settings, process=f"host-{host_id}")
+    configure_logging(debug=settings.debug)
     uvloop.run(run_host(host_id, settings))
 
 

@@ -228,8 +228,8 @@ class Supervisor:
     async def _trim_logs(self) -> None:
         while True:
             await asyncio.sleep(LOG_CHECK_SECONDS)
-            for slot in list(self._slots.values()):
-                await asyncio.to_thread(_trim, slot.log_path)
+            for path in self._log_dir.glob("*.log"):  # the children's children write here as well
+                await asyncio.to_thread(_trim, path)
 
 
 def _trim(path: Path) -> None:

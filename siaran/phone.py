@@ -140,6 +140,8 @@ def _parse(written: str, country: _Country) -> str:
     for reading in readings:
         if reading is not None and phonenumbers.is_valid_number(reading):
             return _digits(reading)
+    if local is not None and _exists(local, country):
+        return _digits(local)
     if international is not None and is_own:
         _checked(international, country)  # says what is wrong with it
     raise InvalidPhone(f"is neither a number of {country.region} nor an international one")

@@ -78,7 +78,8 @@ def test_where_local_numbers_have_no_prefix_bare_digits_are_local_first():
 def test_a_range_that_is_not_allotted_yet_is_accepted():
     number = phonenumbers.parse("+60130123456")
     assert not phonenumbers.is_valid_number(number)
-    assert normalise_phone("013-012 3456", "MY") == "60130123456"
+    for written in ("+60130123456", "60130123456", "013-012 3456", "130123456"):
+        assert normalise_phone(written, "MY") == "60130123456"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from api.context import Context
 from api.csrf import CsrfMiddleware
 from api.docs import install_docs
-from api.middleware import RequestMiddleware
+from api.middleware import BodyLimitMiddleware, RequestMiddleware
 from api.problems import install_problems
 from api.routes import ROUTERS
 from siaran.accounts import ensure_administrator
@@ -52,7 +52,6 @@ def create_app(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        max_body_size=MAX_BODY_BYTES,
         # Its log records repeat what was sent and the messages of exceptions; ours do not.
         telemetry={"logs": False},
     )
@@ -62,5 +61,6 @@ def create_app(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
     install_docs(app)
     # The last one added is the outermost.
     app.add_middleware(CsrfMiddleware, allowed_origins=settings.allowed_origins)
+    app.add_middleware(BodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
     app.add_middleware(RequestMiddleware)
     return app

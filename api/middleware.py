@@ -6,11 +6,12 @@ from uuid import uuid4
 
 import structlog
 from fastapi import Request
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.cookies import session_cookie
-from api.problems import internal_error_response
+from api.problems import internal_error_response, problem_response
 from siaran.metrics import observe_request
 
 log = structlog.get_logger()
@@ -70,6 +71,32 @@ class RequestMiddleware:
                 await internal_error_response(request_id)(scope, receive, send_dressed)
             finally:
                 _note(request, scope, status, perf_counter() - started)
+
+
+class BodyLimitMiddleware:
+    """Starlette's limit on the size of a body, which routes may widen with `max_body_size`, answered as a problem."""
+
+    def __init__(self, app: ASGIApp, max_body_size: int) -> None:
+        self._limited = RequestBodyLimitMiddleware(app, max_body_size)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request unless its body is too large."""
+        replaced = False
+
+        async def send_problem(message: Message) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start":
+                plain = Headers(scope=message).get("content-type", "").startswith("text/plain")
+                replaced = message["status"] == 413 and plain
+            if not replaced:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                answer = problem_response(
+                    413, "TOO_LARGE", "The request is too large", "the body is larger than this path takes"
+                )
+                await answer(scope, receive, send)
+
+        await self._limited(scope, receive, send_problem)
 
 
 def route_of(scope: Scope) -> str:

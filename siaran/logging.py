@@ -83,7 +83,8 @@ def configure_logging(*, debug: bool = False, as_json: bool | None = None) -> No
 
 def _finish(as_json: bool) -> list[Processor]:
     # Exceptions become text before anything is hidden, because their messages quote what was sent.
-    renderer: Processor = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer: Processor = structlog.processors.JSONRenderer() if as_json else plain
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,

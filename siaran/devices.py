@@ -1,0 +1,133 @@
+"""Devices: finding, adding, changing and deleting them; every query names their owner."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from siaran.errors import FieldError, Invalid
+from siaran.models import Device, DeviceStatus, Lane, TransportKind
+from siaran.tenancy import get_owned, select_owned, update_owned
+
+NAME_LENGTH = 100
+MOST_MESSAGES = 1_000_000
+"""The highest cap a device can be given, for a minute, an hour or a day: in effect none."""
+LONGEST_DELAY_SECONDS = 86_400
+
+CAPS = ("max_per_minute", "max_per_hour", "max_per_day")
+DELAYS = ("min_delay_seconds", "max_delay_seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChanges:
+    """What to change of a device; `None` leaves a field as it is. Caps are messages, delays seconds."""
+
+    name: str | None = None
+    max_per_minute: int | None = None
+    max_per_hour: int | None = None
+    max_per_day: int | None = None
+    min_delay_seconds: int | None = None
+    max_delay_seconds: int | None = None
+
+
+async def list_devices(
+    session: AsyncSession,
+    user_id: UUID,
+    *,
+    limit: int,
+    after: tuple[datetime, UUID] | None = None,
+    status: DeviceStatus | None = None,
+) -> list[Device]:
+    """A user's devices, oldest first, beginning behind (`created_at`, `id`)."""
+    query = select_owned(Device, user_id).where(Device.deleted_at.is_(None)).order_by(Device.created_at, Device.id)
+    if after is not None:
+        query = query.where(tuple_(Device.created_at, Device.id) > tuple_(*after))
+    if status is not None:
+        query = query.where(Device.status == status)
+    return list((await session.execute(query.limit(limit))).scalars())
+
+
+async def get_device(session: AsyncSession, user_id: UUID, device_id: UUID, *, lock: bool = False) -> Device:
+    """A user's device; raises `NotFound` for anyone else's and for a deleted one."""
+    return await get_owned(session, Device, user_id, Device.id == device_id, Device.deleted_at.is_(None), lock=lock)
+
+
+async def add_device(
+    session: AsyncSession, user_id: UUID, changes: DeviceChanges, transport: TransportKind = TransportKind.SIMULATED
+) -> Device:
+    """A new device together with its lane; raises `Invalid`."""
+    if transport != TransportKind.SIMULATED:
+        raise Invalid.field("transport", "only `simulated` is available in this version")
+    device = Device(
+        user_id=user_id,
+        transport=transport,
+        status=DeviceStatus.OFFLINE,
+        phone="",
+        min_delay_seconds=10,
+        max_delay_seconds=30,
+    )
+    _apply(device, changes)
+    session.add(device)
+    await session.flush()
+    session.add(Lane(device_id=device.id, user_id=user_id))
+    await session.flush()
+    await session.refresh(device)
+    return device
+
+
+async def change_device(session: AsyncSession, user_id: UUID, device_id: UUID, changes: DeviceChanges) -> Device:
+    """Change what `changes` names and nothing else; raises `NotFound` or `Invalid`."""
+    device = await get_device(session, user_id, device_id, lock=True)
+    _apply(device, changes)
+    await session.flush()
+    await session.refresh(device)
+    return device
+
+
+def _apply(device: Device, changes: DeviceChanges) -> None:
+    if changes.name is not None:
+        device.device_name = changes.name.strip()
+    for field in (*CAPS, *DELAYS):
+        if (value := getattr(changes, field)) is not None:
+            setattr(device, field, value)
+    if errors := list(_problems(device)):
+        raise Invalid(errors)
+
+
+def _problems(device: Device) -> Iterator[FieldError]:
+    if not device.device_name or len(device.device_name) > NAME_LENGTH:
+        yield FieldError("name", f"must have 1 to {NAME_LENGTH} characters")
+    elif not device.device_name.isprintable():
+        yield FieldError("name", "must not contain control characters")
+    for field in CAPS:
+        # Unset caps get the column's default.
+        if (value := getattr(device, field)) is not None and not 1 <= value <= MOST_MESSAGES:
+            yield FieldError(field, f"must be 1 to {MOST_MESSAGES}")
+    for field in DELAYS:
+        if not 0 <= getattr(device, field) <= LONGEST_DELAY_SECONDS:
+            yield FieldError(field, f"must be 0 to {LONGEST_DELAY_SECONDS}")
+    if device.min_delay_seconds > device.max_delay_seconds:
+        yield FieldError("min_delay_seconds", "must not be larger than max_delay_seconds")
+
+
+async def delete_device(
+    session: AsyncSession, user_id: UUID, device_id: UUID, now: datetime, failover_after: timedelta
+) -> Device:
+    """Take a device out of use for good; its row, messages and reports stay.
+
+    It counts as having been away for long enough already, so its lane moves what is pending to the owner's other devices.
+    """
+    device = await get_device(session, user_id, device_id, lock=True)
+    device.deleted_at = now
+    device.is_active = False
+    device.status = DeviceStatus.LOGGED_OUT
+    device.jid = None
+    device.offline_since_at = now - failover_after
+    # A stopped lane would keep its messages, and nobody could resume it any more.
+    await session.execute(update_owned(Lane, user_id).where(Lane.device_id == device_id).values(paused_at=None))
+    await session.flush()
+    await session.refresh(device)
+    return device

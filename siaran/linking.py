@@ -1,0 +1,154 @@
+"""Linking devices to accounts, and ending their links; every query names the owner.
+
+The network is asked inside the caller's transaction, with the device's row locked: two scans at once cannot both link it, and
+when the network does not answer nothing has changed. A link that the database refuses is taken back.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from siaran.devices import get_device
+from siaran.errors import Conflict, NotFound
+from siaran.gateway.simulated_linking import LinkCode, Linked
+from siaran.gateway.simulated_network import SimulatedNetwork
+from siaran.models import Device, DeviceStatus, TransportKind, User
+from siaran.tenancy import select_owned
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCode:
+    """The QR code that a device's page shows; `token` names it when it is scanned."""
+
+    token: str
+    expires_at: datetime
+
+
+async def show_code(session: AsyncSession, network: SimulatedNetwork, user_id: UUID, device_id: UUID) -> ShownCode:
+    """The QR code that the device waits for, or a fresh one; raises `NotFound`, or `Conflict` if it is linked."""
+    device = await _unlinked_device(session, user_id, device_id)
+    awaited = await network.link_awaited_by(device.id)
+    if awaited is not None and not awaited.phone:
+        return ShownCode(awaited.token, awaited.expires_at)
+    fresh = await network.begin_link(device.id)
+    return ShownCode(fresh.token, fresh.expires_at)
+
+
+async def begin_pairing(
+    session: AsyncSession, network: SimulatedNetwork, user_id: UUID, device_id: UUID, phone: str
+) -> LinkCode:
+    """A fresh pairing code for a device and a phone (digits, international form); raises as `link_phone`."""
+    device = await _unlinked_device(session, user_id, device_id)
+    await _refuse_second_device(session, device, phone)
+    return await network.begin_pairing(device.id, phone)
+
+
+async def scan_code(session: AsyncSession, network: SimulatedNetwork, user_id: UUID, code: str, now: datetime) -> Device:
+    """Link exactly the device that a code was made for; raises `NotFound` for another user's, `Conflict` for one too late."""
+    awaited = await network.awaited_link(code)
+    device = await _unlinked_device(session, user_id, awaited.device_id)
+    if awaited.phone:
+        await _refuse_second_device(session, device, awaited.phone)
+    return await _note_link(session, network, device, await network.scan(code), now)
+
+
+async def scan_at_once(
+    session: AsyncSession, network: SimulatedNetwork, user_id: UUID, device_id: UUID, now: datetime
+) -> Device:
+    """Show a QR code and scan it, in one; raises `NotFound` or `Conflict`."""
+    device = await _unlinked_device(session, user_id, device_id)
+    code = await network.begin_link(device.id)
+    return await _note_link(session, network, device, await network.scan(code.token), now)
+
+
+async def link_phone(
+    session: AsyncSession, network: SimulatedNetwork, user_id: UUID, device_id: UUID, *, phone: str, now: datetime
+) -> Device:
+    """Link a device to the account of a phone (digits, international form).
+
+    Raises `NotFound`, or `Conflict` when the device is linked already or the account to another device of the owner.
+    """
+    device = await _unlinked_device(session, user_id, device_id)
+    await _refuse_second_device(session, device, phone)
+    return await _note_link(session, network, device, await network.link(device.id, phone), now)
+
+
+async def log_out(session: AsyncSession, network: SimulatedNetwork, user_id: UUID, device_id: UUID, now: datetime) -> Device:
+    """End a device's link on the network and here; its name, caps and history stay. One without a link stays as it is."""
+    device = await get_device(session, user_id, device_id, lock=True)
+    if device.jid is not None:
+        await end_link(network, device.id)
+        device.jid = None
+        device.status = DeviceStatus.LOGGED_OUT
+        device.offline_since_at = device.offline_since_at or now
+        await session.flush()
+        await session.refresh(device)
+    return device
+
+
+async def end_link(network: SimulatedNetwork, device_id: UUID) -> None:
+    """End a link on the network; one that it does not know is ended already."""
+    try:
+        await network.log_out(device_id)
+    except NotFound:
+        return
+
+
+async def reconnect(session: AsyncSession, user_id: UUID, device_id: UUID) -> Device:
+    """Show a linked device as connecting, which its host then tries; raises `NotFound`, or `Conflict` if it has no link."""
+    device = await get_device(session, user_id, device_id, lock=True)
+    if device.jid is None:
+        raise Conflict(f"{device.device_name} is not linked to an account; link it first")
+    if device.status not in {DeviceStatus.ONLINE, DeviceStatus.CONNECTING}:
+        device.status = DeviceStatus.CONNECTING
+        await session.flush()
+        await session.refresh(device)
+    return device
+
+
+async def _unlinked_device(session: AsyncSession, user_id: UUID, device_id: UUID) -> Device:
+    device = await get_device(session, user_id, device_id, lock=True)
+    if device.transport != TransportKind.SIMULATED:
+        raise Conflict(f"{device.device_name} is not a simulated device")
+    if device.jid is not None:
+        raise Conflict(f"{device.device_name} is linked to {device.phone} already; log it out first")
+    # Two devices of one owner that are linked to one account at the same moment must see each other.
+    await session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
+    return device
+
+
+async def _refuse_second_device(session: AsyncSession, device: Device, phone: str) -> None:
+    """Raise `Conflict` if another device of the owner is linked to the account: together they would break its caps."""
+    query = select_owned(Device, device.user_id).where(
+        Device.phone == phone, Device.jid.is_not(None), Device.id != device.id, Device.deleted_at.is_(None)
+    )
+    other = (await session.execute(query.limit(1))).scalar_one_or_none()
+    if other is not None:
+        raise Conflict(f"the account {phone} is linked to your device {other.device_name} already; log that one out first")
+
+
+async def _note_link(session: AsyncSession, network: SimulatedNetwork, device: Device, linked: Linked, now: datetime) -> Device:
+    """Write a new link down; the fleet then gives the device to a host, which sets it online."""
+    try:
+        await _refuse_second_device(session, device, linked.phone)
+        device.jid = linked.jid
+        device.phone = linked.phone
+        device.link_generation = linked.link_generation
+        device.status = DeviceStatus.CONNECTING
+        device.offline_since_at = device.offline_since_at or now
+        device.restricted_until_at = None
+        device.last_error = None
+        device.last_error_at = None
+        await session.flush()
+    except IntegrityError as error:
+        await end_link(network, linked.device_id)
+        raise Conflict(f"the account {linked.phone} is linked to a device already") from error
+    except Conflict:
+        await end_link(network, linked.device_id)
+        raise
+    await session.refresh(device)
+    return device

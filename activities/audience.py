@@ -137,7 +137,7 @@ async def _write_page(
             "campaign": row.id,
             "source": campaign_source(row.id),
             "leads": list(leads),
-            "strategy": row.device_strategy,
+            "strategy": row.device_strategy.value,
             "devices": list(devices),
             "offset": row.expanded,
             "type": row.message_type,

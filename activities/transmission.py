@@ -57,7 +57,7 @@ class Transmitter:
         whatever else goes wrong leaves the outcome open, and the session store is asked.
         """
         began_at = self.clock()
-        base = record_of(claim, began_at, began_at + gap)
+        base = replace(record_of(claim, began_at, began_at + gap), began_at=began_at)
         key = attempt_key(self.secret, claim.message_id, claim.attempt)
         body = Body(MessageType(claim.message_type), claim.content, claim.media_url)
         try:

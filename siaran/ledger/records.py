@@ -18,7 +18,8 @@ class Record:
     """How one attempt ended.
 
     `status` is what becomes of the message: `sent`, `failed`, `unknown`, or `pending` where nothing was transmitted and it is
-    to be tried again. `next_send_at` is the end of the gap that the device waits after it.
+    to be tried again. `began_at` is when the transmission began, where this process saw it, `next_send_at` the end of the gap
+    that the device waits after it.
     """
 
     message_id: int
@@ -31,6 +32,7 @@ class Record:
     status: MessageStatus
     outcome: AttemptOutcome
     at: datetime
+    began_at: datetime | None = None
     whatsapp_id: str | None = None
     error_code: str | None = None
     error_message: str | None = None
@@ -40,11 +42,12 @@ class Record:
 
 _CLOSE_ATTEMPTS = text("""
     UPDATE message_attempts a SET
-        outcome = r.outcome, whatsapp_id = coalesce(r.whatsapp_id, a.whatsapp_id), error_code = r.error_code, finished_at = r.at
+        outcome = r.outcome, whatsapp_id = coalesce(r.whatsapp_id, a.whatsapp_id), error_code = r.error_code,
+        finished_at = r.at, attempted_at = coalesce(r.began_at, a.attempted_at)
     FROM unnest(
         CAST(:messages AS bigint[]), CAST(:attempts AS int[]), CAST(:outcomes AS text[]), CAST(:whatsapp_ids AS text[]),
-        CAST(:codes AS text[]), CAST(:times AS timestamptz[])
-    ) AS r(message_id, attempt, outcome, whatsapp_id, error_code, at)
+        CAST(:codes AS text[]), CAST(:times AS timestamptz[]), CAST(:begins AS timestamptz[])
+    ) AS r(message_id, attempt, outcome, whatsapp_id, error_code, at, began_at)
     WHERE a.message_id = r.message_id AND a.attempt = r.attempt
         AND (a.outcome = 'open' OR (a.outcome = 'unknown' AND r.outcome = 'sent'))
 """)
@@ -95,6 +98,7 @@ async def record_outcomes(session: AsyncSession, records: Sequence[Record]) -> N
             **columns,
             "outcomes": [record.outcome.value for record in ordered],
             "whatsapp_ids": [record.whatsapp_id for record in ordered],
+            "begins": [record.began_at for record in ordered],
         },
     )
     changed = await session.execute(

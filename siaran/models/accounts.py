@@ -8,7 +8,7 @@ from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Index, Text, func, te
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from siaran.models.base import Base, BigId, CreatedAt, Owned, UpdatedAt, Uuid, one_of
+from siaran.models.base import Base, BigId, CreatedAt, Owned, TextEnum, UpdatedAt, Uuid, one_of
 
 
 class Role(StrEnum):
@@ -27,7 +27,7 @@ class User(Base):
     email: Mapped[str]
     full_name: Mapped[str]
     password_hash: Mapped[str]
-    role: Mapped[Role] = mapped_column(Text, default=Role.USER)
+    role: Mapped[Role] = mapped_column(TextEnum(Role), default=Role.USER)
     timezone: Mapped[str]
     country: Mapped[str]
     is_active: Mapped[bool] = mapped_column(default=True)

@@ -1,10 +1,11 @@
 """What all tables share: naming of constraints, column types, the owner column."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, MetaData, Text, func
+from sqlalchemy import BigInteger, DateTime, Dialect, ForeignKey, Identity, MetaData, Text, TypeDecorator, func
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAMING = {
@@ -33,6 +34,25 @@ class Owned:
     """Mixin of tenant tables: the user whose row it is. Every query on such a table names it."""
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+
+
+class TextEnum(TypeDecorator[StrEnum]):
+    """A `text` column that holds the values of a `StrEnum`, and loads as its members."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, members: type[StrEnum]) -> None:
+        self.members = members
+        super().__init__()
+
+    def process_bind_param(self, value: StrEnum | None, _dialect: Dialect) -> str | None:
+        """To the database; a plain string must be one of the values."""
+        return None if value is None else self.members(value).value
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> StrEnum | None:
+        """From the database."""
+        return None if value is None else self.members(value)
 
 
 def one_of(column: str, values: type) -> str:

@@ -4,10 +4,10 @@ from datetime import date, datetime, time
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from siaran.models.base import Base, BigId, CreatedAt, Owned, UpdatedAt, Uuid, one_of
+from siaran.models.base import Base, BigId, CreatedAt, Owned, TextEnum, UpdatedAt, Uuid, one_of
 from siaran.models.leads import TargetStatus
 
 
@@ -43,7 +43,7 @@ class Campaign(Owned, Base):
     device_id: Mapped[UUID | None] = mapped_column(ForeignKey("user_devices.id"))
     title: Mapped[str]
     niche: Mapped[str] = mapped_column(default="")
-    target_status: Mapped[TargetStatus] = mapped_column(Text)
+    target_status: Mapped[TargetStatus] = mapped_column(TextEnum(TargetStatus))
     message: Mapped[str] = mapped_column(default="")
     image_url: Mapped[str | None]
     message_type: Mapped[str] = mapped_column(default="text")
@@ -52,8 +52,8 @@ class Campaign(Owned, Base):
     scheduled_at: Mapped[datetime]
     min_delay_seconds: Mapped[int] = mapped_column(default=10)
     max_delay_seconds: Mapped[int] = mapped_column(default=30)
-    device_strategy: Mapped[DeviceStrategy] = mapped_column(Text, default=DeviceStrategy.BALANCED)
-    status: Mapped[CampaignStatus] = mapped_column(Text, default=CampaignStatus.SCHEDULED)
+    device_strategy: Mapped[DeviceStrategy] = mapped_column(TextEnum(DeviceStrategy), default=DeviceStrategy.BALANCED)
+    status: Mapped[CampaignStatus] = mapped_column(TextEnum(CampaignStatus), default=CampaignStatus.SCHEDULED)
     status_reason: Mapped[str | None]
     expansion_cursor: Mapped[int] = mapped_column(BigInteger, default=0)
     expanded: Mapped[int] = mapped_column(default=0)

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from siaran.models.base import Base, BigId, CreatedAt, Owned, UpdatedAt, Uuid, one_of
+from siaran.models.base import Base, BigId, CreatedAt, Owned, TextEnum, UpdatedAt, Uuid, one_of
 
 
 class DeviceStatus(StrEnum):
@@ -42,7 +42,7 @@ class Host(Base):
 
     id: Mapped[BigId]
     server: Mapped[str]
-    transport: Mapped[TransportKind] = mapped_column(Text)
+    transport: Mapped[TransportKind] = mapped_column(TextEnum(TransportKind))
     capacity: Mapped[int]
     pid: Mapped[int | None]
     started_at: Mapped[CreatedAt]
@@ -64,8 +64,8 @@ class Device(Owned, Base):
     device_name: Mapped[str]
     phone: Mapped[str] = mapped_column(default="")
     jid: Mapped[str | None]
-    status: Mapped[DeviceStatus] = mapped_column(Text, default=DeviceStatus.OFFLINE)
-    transport: Mapped[TransportKind] = mapped_column(Text, default=TransportKind.SIMULATED)
+    status: Mapped[DeviceStatus] = mapped_column(TextEnum(DeviceStatus), default=DeviceStatus.OFFLINE)
+    transport: Mapped[TransportKind] = mapped_column(TextEnum(TransportKind), default=TransportKind.SIMULATED)
     link_generation: Mapped[int] = mapped_column(default=0)
     is_active: Mapped[bool] = mapped_column(default=True)
     max_per_minute: Mapped[int] = mapped_column(default=20)
@@ -101,7 +101,7 @@ class Lane(Owned, Base):
     __tablename__ = "lanes"
 
     device_id: Mapped[UUID] = mapped_column(ForeignKey("user_devices.id"), primary_key=True)
-    state: Mapped[LaneState] = mapped_column(Text, default=LaneState.ASLEEP)
+    state: Mapped[LaneState] = mapped_column(TextEnum(LaneState), default=LaneState.ASLEEP)
     wakes: Mapped[int] = mapped_column(BigInteger, default=0)
     waiting_for: Mapped[str | None]
     waiting_until_at: Mapped[datetime | None]

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from siaran.models.base import Base, BigId, CreatedAt, Owned, UpdatedAt, one_of
+from siaran.models.base import Base, BigId, CreatedAt, Owned, TextEnum, UpdatedAt, one_of
 
 
 class TargetStatus(StrEnum):
@@ -30,7 +30,7 @@ class Lead(Owned, Base):
     niches: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list)
     journey: Mapped[str] = mapped_column(default="")
     status: Mapped[str] = mapped_column(default="new")
-    target_status: Mapped[TargetStatus] = mapped_column(Text, default=TargetStatus.PROSPECT)
+    target_status: Mapped[TargetStatus] = mapped_column(TextEnum(TargetStatus), default=TargetStatus.PROSPECT)
     source: Mapped[str] = mapped_column(default="manual")
     consent_source: Mapped[str | None]
     consent_at: Mapped[datetime | None]

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from siaran.models.base import Base, BigId, CreatedAt, Owned, one_of
+from siaran.models.base import Base, BigId, CreatedAt, Owned, TextEnum, one_of
 
 
 class MessageStatus(StrEnum):
@@ -67,7 +67,7 @@ class BroadcastMessage(Owned, Base):
     message_type: Mapped[str] = mapped_column(default="text")
     content: Mapped[str | None]
     media_url: Mapped[str | None]
-    status: Mapped[MessageStatus] = mapped_column(Text, default=MessageStatus.PENDING)
+    status: Mapped[MessageStatus] = mapped_column(TextEnum(MessageStatus), default=MessageStatus.PENDING)
     attempt: Mapped[int] = mapped_column(default=0, server_default="0")
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
@@ -123,7 +123,7 @@ class MessageAttempt(Owned, Base):
     host_id: Mapped[int] = mapped_column(BigInteger)
     link_generation: Mapped[int]
     whatsapp_id: Mapped[str | None]
-    outcome: Mapped[AttemptOutcome] = mapped_column(Text, default=AttemptOutcome.OPEN)
+    outcome: Mapped[AttemptOutcome] = mapped_column(TextEnum(AttemptOutcome), default=AttemptOutcome.OPEN)
     error_code: Mapped[str | None]
     content: Mapped[str]
     media_url: Mapped[str | None]

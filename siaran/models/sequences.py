@@ -4,10 +4,10 @@ from datetime import date, datetime, time
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from siaran.models.base import Base, BigId, CreatedAt, Owned, UpdatedAt, Uuid, one_of
+from siaran.models.base import Base, BigId, CreatedAt, Owned, TextEnum, UpdatedAt, Uuid, one_of
 from siaran.models.campaigns import DeviceStrategy
 
 
@@ -40,11 +40,11 @@ class Sequence(Owned, Base):
     description: Mapped[str] = mapped_column(default="")
     niche: Mapped[str] = mapped_column(default="")
     target_status: Mapped[str] = mapped_column(default="all")
-    status: Mapped[SequenceStatus] = mapped_column(Text, default=SequenceStatus.DRAFT)
+    status: Mapped[SequenceStatus] = mapped_column(TextEnum(SequenceStatus), default=SequenceStatus.DRAFT)
     time_schedule: Mapped[time | None]
     min_delay_seconds: Mapped[int] = mapped_column(default=10)
     max_delay_seconds: Mapped[int] = mapped_column(default=30)
-    device_strategy: Mapped[DeviceStrategy] = mapped_column(Text, default=DeviceStrategy.BALANCED)
+    device_strategy: Mapped[DeviceStrategy] = mapped_column(TextEnum(DeviceStrategy), default=DeviceStrategy.BALANCED)
     leave_on_reply: Mapped[bool] = mapped_column(default=False)
     deleted_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
@@ -99,7 +99,7 @@ class Enrollment(Owned, Base):
     current_day: Mapped[int] = mapped_column(default=0)
     day_one_on: Mapped[date | None]
     shifted_days: Mapped[int] = mapped_column(default=0)
-    status: Mapped[EnrollmentStatus] = mapped_column(Text, default=EnrollmentStatus.ACTIVE)
+    status: Mapped[EnrollmentStatus] = mapped_column(TextEnum(EnrollmentStatus), default=EnrollmentStatus.ACTIVE)
     enrolled_at: Mapped[CreatedAt]
     last_message_at: Mapped[datetime | None]
     next_send_at: Mapped[datetime | None]

@@ -50,6 +50,11 @@ async def list_devices(
     return list((await session.execute(query.limit(limit))).scalars())
 
 
+def is_linked(device: Device) -> bool:
+    """Whether a device has a link to an account; one that was removed on the phone keeps its `jid` but has none."""
+    return device.jid is not None and device.status != DeviceStatus.LOGGED_OUT
+
+
 async def get_device(session: AsyncSession, user_id: UUID, device_id: UUID, *, lock: bool = False) -> Device:
     """A user's device; raises `NotFound` for anyone else's and for a deleted one."""
     return await get_owned(session, Device, user_id, Device.id == device_id, Device.deleted_at.is_(None), lock=lock)
@@ -125,6 +130,7 @@ async def delete_device(
     device.is_active = False
     device.status = DeviceStatus.LOGGED_OUT
     device.jid = None
+    device.host_id = None
     device.offline_since_at = now - failover_after
     # A stopped lane would keep its messages, and nobody could resume it any more.
     await session.execute(update_owned(Lane, user_id).where(Lane.device_id == device_id).values(paused_at=None))

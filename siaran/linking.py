@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from siaran.devices import get_device
+from siaran.devices import get_device, is_linked
 from siaran.errors import Conflict, NotFound
 from siaran.gateway.simulated_linking import LinkCode, Linked
 from siaran.gateway.simulated_network import SimulatedNetwork
@@ -84,6 +84,8 @@ async def log_out(session: AsyncSession, network: SimulatedNetwork, user_id: UUI
         await end_link(network, device.id)
         device.jid = None
         device.status = DeviceStatus.LOGGED_OUT
+        # What its host still has to report is about the old link, and must not be noted on a new one.
+        device.host_id = None
         device.offline_since_at = device.offline_since_at or now
         await session.flush()
         await session.refresh(device)
@@ -101,7 +103,7 @@ async def end_link(network: SimulatedNetwork, device_id: UUID) -> None:
 async def reconnect(session: AsyncSession, user_id: UUID, device_id: UUID) -> Device:
     """Show a linked device as connecting, which its host then tries; raises `NotFound`, or `Conflict` if it has no link."""
     device = await get_device(session, user_id, device_id, lock=True)
-    if device.jid is None:
+    if not is_linked(device):
         raise Conflict(f"{device.device_name} is not linked to an account; link it first")
     if device.status not in {DeviceStatus.ONLINE, DeviceStatus.CONNECTING}:
         device.status = DeviceStatus.CONNECTING
@@ -114,7 +116,7 @@ async def _unlinked_device(session: AsyncSession, user_id: UUID, device_id: UUID
     device = await get_device(session, user_id, device_id, lock=True)
     if device.transport != TransportKind.SIMULATED:
         raise Conflict(f"{device.device_name} is not a simulated device")
-    if device.jid is not None:
+    if is_linked(device):
         raise Conflict(f"{device.device_name} is linked to {device.phone} already; log it out first")
     # Two devices of one owner that are linked to one account at the same moment must see each other.
     await session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
@@ -124,7 +126,11 @@ async def _unlinked_device(session: AsyncSession, user_id: UUID, device_id: UUID
 async def _refuse_second_device(session: AsyncSession, device: Device, phone: str) -> None:
     """Raise `Conflict` if another device of the owner is linked to the account: together they would break its caps."""
     query = select_owned(Device, device.user_id).where(
-        Device.phone == phone, Device.jid.is_not(None), Device.id != device.id, Device.deleted_at.is_(None)
+        Device.phone == phone,
+        Device.jid.is_not(None),
+        Device.status != DeviceStatus.LOGGED_OUT,
+        Device.id != device.id,
+        Device.deleted_at.is_(None),
     )
     other = (await session.execute(query.limit(1))).scalar_one_or_none()
     if other is not None:
@@ -139,6 +145,7 @@ async def _note_link(session: AsyncSession, network: SimulatedNetwork, device: D
         device.phone = linked.phone
         device.link_generation = linked.link_generation
         device.status = DeviceStatus.CONNECTING
+        device.host_id = None
         device.offline_since_at = device.offline_since_at or now
         device.restricted_until_at = None
         device.last_error = None

@@ -74,7 +74,8 @@ class DeviceView(BaseModel):
     @classmethod
     def of(cls, device: Device) -> "DeviceView":
         """A device's row as its owner sees it."""
-        return cls.model_validate(device, from_attributes=True)
+        view = cls.model_validate(device, from_attributes=True)
+        return view if devices.is_linked(device) else view.model_copy(update={"jid": None})
 
 
 class DeviceBox(BaseModel):
@@ -185,7 +186,7 @@ async def simulate_event(
         device = await devices.get_device(session, user.id, device_id)
     if device.transport != TransportKind.SIMULATED:
         raise Conflict(f"{device.device_name} is not a simulated device")
-    if device.jid is None:
+    if not devices.is_linked(device):
         raise Conflict(f"{device.device_name} is not linked to an account; link it first")
     await _make_happen(network, device_id, body)
     return success(Simulated(device_id=device_id, action=body.action), "Done")

@@ -1,0 +1,1 @@
+"""Tests of the ledger: claims, records, receipts, settlement, moves, retries."""

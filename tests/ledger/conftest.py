@@ -1,0 +1,14 @@
+"""Fixtures of the ledger's tests."""
+
+import pytest
+
+from siaran.db import SessionMaker
+from tests.ledger.driver import Ledger
+
+
+@pytest.fixture
+async def ledger(sessions: SessionMaker) -> Ledger:
+    """A user and a host with a live lease."""
+    ledger = Ledger(sessions)
+    await ledger.open()
+    return ledger

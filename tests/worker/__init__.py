@@ -1,0 +1,1 @@
+"""Tests of hosts, their queues and the fleet."""

@@ -23,7 +23,8 @@ administrators' endpoints.
 **Answers** are `{"code": "SUCCESS", "message": "…", "results": …}`; **errors** are `application/problem+json` (RFC 9457) with
 `errors[]` naming the fields. Someone else's row is answered like one that does not exist: 404.
 
-**Lists** come in pages: `limit` (50, at most 500), and `cursor` with the `next_cursor` of the page before.
+**Lists** come in pages: `limit` (50, at most 500), and `cursor` with the `next_cursor` that stands beside the `results` of the
+page before.
 """
 
 TAGS = [
@@ -31,6 +32,11 @@ TAGS = [
     {"name": "sessions", "description": "Passwords and open log-ins."},
     {"name": "api keys", "description": "Keys for scripts."},
     {"name": "administration", "description": "Users and the audit log; for administrators."},
+    {"name": "devices", "description": "WhatsApp accounts: adding, renaming, caps, status."},
+    {"name": "linking", "description": "Linking devices by QR code or pairing code, logging out, reconnecting."},
+    {"name": "leads", "description": "Contacts: editing, filtering, import and export as CSV."},
+    {"name": "campaigns", "description": "One message to all leads that match."},
+    {"name": "workers", "description": "The lanes in which devices send."},
     {"name": "system", "description": "Health, status and metrics."},
 ]
 

@@ -33,7 +33,6 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
 }
 """Set where an endpoint has not set its own."""
 
@@ -100,8 +99,8 @@ class BodyLimitMiddleware:
 
 
 def route_of(scope: Scope) -> str:
-    """The path template of the route that a request met; never the path itself, in which a phone number may stand."""
-    return getattr(scope.get("route"), "path", "") or "unmatched"
+    """The template of the path, or the folder of files, that a request met; never the path: a phone number may stand in it."""
+    return getattr(scope.get("route"), "path", "") or scope.get("root_path") or "unmatched"
 
 
 def _request_id(request: Request) -> str:
@@ -111,6 +110,7 @@ def _request_id(request: Request) -> str:
 
 def _dress(request: Request, headers: MutableHeaders, request_id: str) -> None:
     headers[REQUEST_ID_HEADER] = request_id
+    headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)
     token = getattr(request.state, "renewed_session", None)

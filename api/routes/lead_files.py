@@ -38,6 +38,9 @@ UPLOAD: dict[str, Any] = {
     }
 }
 """Describes the upload, which FastAPI does not see: it would receive the whole body before asking who sends it."""
+MAX_UPLOAD_BYTES = 512 * 2**20
+"""Some four million leads; the file is kept on disk while it is read."""
+
 CSV_ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}}}
 
 
@@ -98,7 +101,7 @@ Rejected = Annotated[
 ]
 
 
-@router.post("/api/leads/import", openapi_extra=UPLOAD, response_model=Envelope[ImportView])
+@router.post("/api/leads/import", openapi_extra=UPLOAD, response_model=Envelope[ImportView], max_body_size=MAX_UPLOAD_BYTES)
 async def import_user_leads(
     file: UploadDep, user: UserDep, context: ContextDep, *, dry_run: DryRun = False, rejected: Rejected = None
 ) -> Envelope[ImportView] | StreamingResponse:
@@ -106,7 +109,12 @@ async def import_user_leads(
     return await _import(file, None, user, context, dry_run=dry_run, rejected=rejected)
 
 
-@router.post("/api/devices/{device_id}/leads/import", openapi_extra=UPLOAD, response_model=Envelope[ImportView])
+@router.post(
+    "/api/devices/{device_id}/leads/import",
+    openapi_extra=UPLOAD,
+    response_model=Envelope[ImportView],
+    max_body_size=MAX_UPLOAD_BYTES,
+)
 async def import_device_leads(
     device_id: DeviceId,
     file: UploadDep,

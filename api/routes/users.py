@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from api.auth import AdminDep, client_address
 from api.context import ContextDep
-from api.envelope import Envelope, Page, success
+from api.envelope import Envelope, ListEnvelope, listed, success
 from api.paging import PagingDep
 from siaran.accounts import get_user
 from siaran.administration import AuditedAction, AuditFilter, UserFilter, change_user, list_audit, list_users
@@ -75,13 +75,13 @@ async def read_users(
     search: Annotated[str | None, Query(max_length=200, description="Part of an email or name.")] = None,
     role: Annotated[Role | None, Query(description="Only users with this role.")] = None,
     is_active: Annotated[bool | None, Query(description="Only users who may log in, or only those who may not.")] = None,
-) -> Envelope[Page[ManagedUser]]:
+) -> ListEnvelope[ManagedUser]:
     """All users, newest first."""
     after = paging.after(tuple[datetime, UUID])
     async with context.sessions.begin() as session:
         rows = await list_users(session, UserFilter(search, role, is_active), after=after, limit=paging.fetch)
     page, next_cursor = paging.cut(rows, lambda user: (user.created_at, user.id))
-    return success(Page(items=[_describe(user) for user in page], next_cursor=next_cursor), "Users")
+    return listed([_describe(user) for user in page], next_cursor, "Users")
 
 
 @router.get("/users/{user_id}")
@@ -138,14 +138,14 @@ async def read_audit_log(
     actor_id: Annotated[UUID | None, Query(description="Only what this user did.")] = None,
     owner_id: Annotated[UUID | None, Query(description="Only what was done to this user's rows.")] = None,
     action: Annotated[str | None, Query(max_length=100, description="Only this action.")] = None,
-) -> Envelope[Page[AuditLine]]:
+) -> ListEnvelope[AuditLine]:
     """The audit log, newest first."""
     after = paging.after(tuple[int])
     async with context.sessions.begin() as session:
         wanted = AuditFilter(actor_id, owner_id, action)
         rows = await list_audit(session, wanted, before=after[0] if after else None, limit=paging.fetch)
     page, next_cursor = paging.cut(rows, lambda row: (row.entry.id,))
-    return success(Page(items=[_line(row) for row in page], next_cursor=next_cursor), "Audit log")
+    return listed([_line(row) for row in page], next_cursor, "Audit log")
 
 
 def _line(action: AuditedAction) -> AuditLine:

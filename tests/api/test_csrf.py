@@ -108,3 +108,12 @@ async def test_every_unsafe_route_is_guarded(app: FastAPI, api: AsyncClient):
         for method in set(item) - {"get", "head"}:
             answer = await client.request(method, path, headers={"Origin": "http://evil.example"})
             assert (method, path, answer.status_code) == (method, path, 403)
+
+
+async def test_every_link_that_changes_something_is_guarded(app: FastAPI, api: AsyncClient):
+    changing = {"/logout", "/app/logout", "/app/reconnect", "/app/login", "/app/login-with-code"} & set(app.openapi()["paths"])
+    client = await register(api)
+    query = {"deviceId": "6b7e6c9e-0d5c-4a0c-9d0e-0a1b2c3d4e5f", "device_id": "6b7e6c9e-0d5c-4a0c-9d0e-0a1b2c3d4e5f"}
+    for path in changing:
+        answer = await client.get(path, params=query | {"phone": "1"}, headers={"Sec-Fetch-Site": "cross-site"})
+        assert (path, answer.status_code) == (path, 403)

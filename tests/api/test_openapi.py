@@ -27,6 +27,11 @@ def test_every_operation_says_what_it_does_and_how_it_fails(operations: list[tup
             assert "application/problem+json" in operation["responses"][status]["content"]
 
 
+def test_every_tag_is_explained(app: FastAPI, operations: list[tuple[str, str, dict[str, Any]]]):
+    explained = {tag["name"] for tag in app.openapi()["tags"]}
+    assert {tag for _, _, operation in operations for tag in operation["tags"]} <= explained
+
+
 def test_every_reference_in_the_document_leads_somewhere(app: FastAPI):
     document = app.openapi()
     found = set(re.findall(r"'\$ref': '#/components/schemas/([^']+)'", repr(document)))

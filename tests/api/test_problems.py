@@ -153,3 +153,10 @@ async def test_a_route_may_take_larger_bodies(app: FastAPI, api: AsyncClient):
     app.include_router(router)
     assert (await api.post("/probe/upload", content=b"x" * (9 * 2**20))).json() == 9 * 2**20
     check(await api.post("/probe/upload", content=b"x" * (11 * 2**20)), 413, "TOO_LARGE")
+
+
+async def test_a_file_of_leads_may_be_larger_than_other_bodies(api: AsyncClient):
+    client = await register(api)
+    rows = b"name,phone,additional_note\n" + (b"x,not a number," + b"n" * 9000 + b"\n") * 1100
+    answer = await client.post("/api/leads/import?dry_run=true", files={"file": ("leads.csv", rows, "text/csv")})
+    assert answer.status_code == 200

@@ -138,9 +138,11 @@ async def test_metrics_count_requests_by_route_and_never_by_path(api: AsyncClien
     admin = await log_in(api)
     await admin.get("/api/admin/users/6b7e6c9e-0d5c-4a0c-9d0e-0a1b2c3d4e5f")
     await api.get("/no/such/page/60123456789")
+    await api.get("/docs/files/swagger-ui.css")
     metrics = (await api.get("/metrics")).text
     assert 'siaran_http_requests_total{method="GET",route="/api/admin/users/{user_id}",status="404"}' in metrics
     assert 'route="unmatched"' in metrics
+    assert 'route="/docs/files",status="200"' in metrics
     assert "60123456789" not in metrics
     assert "6b7e6c9e" not in metrics
     assert "# TYPE siaran_devices gauge" in metrics
@@ -153,6 +155,14 @@ async def test_every_answer_carries_security_headers_and_an_id(api: AsyncClient)
         assert headers["x-frame-options"] == "DENY"
         assert "default-src 'self'" in headers["content-security-policy"]
         assert re.fullmatch(r"[0-9a-f]{32}", headers["x-request-id"])
+
+
+async def test_answers_are_kept_by_nobody_but_files_are_asked_for_again(api: AsyncClient):
+    assert (await api.get("/health")).headers["cache-control"] == "no-store"
+    css = await api.get("/docs/files/swagger-ui.css")
+    assert css.headers["cache-control"] == "no-cache"
+    again = await api.get("/docs/files/swagger-ui.css", headers={"If-None-Match": css.headers["etag"]})
+    assert again.status_code == 304
 
 
 async def test_a_request_id_is_taken_over_if_it_is_one(api: AsyncClient):

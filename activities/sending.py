@@ -44,6 +44,9 @@ LONG_CAP = timedelta(seconds=60)
 RESTRICTION = timedelta(hours=1)
 """How long a device that WhatsApp restricted (463) sends nothing."""
 
+STALE_CLAIM = timedelta(seconds=30)
+"""A claim that could not be transmitted for this long after its turn is settled, not transmitted."""
+
 Answer = TypeVar("Answer")
 
 
@@ -159,6 +162,10 @@ class SendActivities:
                 tally.statuses[MessageStatus.SUPPRESSED] += 1
                 continue
             await self._sleep_until(turn_at)
+            if self._clock() - turn_at > STALE_CLAIM:
+                # This process stood still in between: somebody else may have settled the claim. Settle it like a stranger's.
+                desk.is_settled = False
+                continue
             ended = await self._transmit(desk, claim, tally)
             if ended is not None:
                 return tally.result(ended)

@@ -1,5 +1,6 @@
 """Waking lanes without ever losing a wake: the lane's row decides who signals."""
 
+import asyncio
 from collections.abc import Iterable
 from uuid import UUID
 
@@ -17,6 +18,9 @@ log = structlog.get_logger()
 
 NOTICES = "siaran:lanes"
 """Redis channel of device ids whose lanes have just been set running; hosts open their queues on it."""
+
+NOTICE_SECONDS = 2.0
+"""How long a waker waits for Redis before it leaves the hosts to find the lane by themselves."""
 
 _SET_RUNNING = text("""
     WITH before AS (
@@ -50,9 +54,9 @@ async def wake_lanes(sessions: SessionMaker, client: Client, redis: Redis, devic
 async def announce_lanes(redis: Redis, device_ids: Iterable[UUID]) -> None:
     """Tell the hosts which lanes run now; a lost notice costs a host's next reconcile, nothing else."""
     try:
-        async with redis.pipeline(transaction=False) as pipeline:
+        async with asyncio.timeout(NOTICE_SECONDS), redis.pipeline(transaction=False) as pipeline:
             for device_id in device_ids:
                 pipeline.publish(NOTICES, str(device_id))
             await pipeline.execute()
-    except (RedisError, OSError) as error:
+    except (RedisError, OSError, TimeoutError) as error:
         log.warning("lane_notice_failed", error=type(error).__name__)

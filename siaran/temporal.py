@@ -37,8 +37,8 @@ log = structlog.get_logger()
 NUDGE_TIMEOUT = timedelta(seconds=3)
 """How long a caller waits for Temporal before it leaves the signal to the sweep."""
 
-LANE_STARTS_AT_ONCE = 16
-"""A burst of lane starts starves dispatch on the embedded server until it is over."""
+_LANE_STARTS = asyncio.Semaphore(16)
+"""Bounds the lane starts of a process: a burst of them starves dispatch on the embedded server until it is over."""
 
 DATA_CONVERTER = replace(DataConverter.default, failure_converter_class=DiscreetFailureConverter)
 
@@ -142,10 +142,8 @@ async def restart_lanes(client: Client, lanes: Iterable[LaneInput]) -> int:
 
 
 async def _signal_lanes(client: Client, lanes: Iterable[LaneInput], signal: str, *args: object) -> int:
-    gate = asyncio.Semaphore(LANE_STARTS_AT_ONCE)
-
     async def send(lane: LaneInput) -> bool:
-        async with gate:
+        async with _LANE_STARTS:
             try:
                 await client.start_workflow(
                     "DeviceWorkflow",

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import structlog
 import uvloop
-from redis.asyncio import Redis
 from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Worker
@@ -17,6 +16,7 @@ from activities.campaigns import CampaignActivities
 from activities.lanes import LaneActivities
 from activities.resources import Resources
 from activities.sweeps import SweepActivities
+from siaran.cache import open_redis
 from siaran.clock import system_clock
 from siaran.contracts import WORKFLOW_QUEUE
 from siaran.db import open_database
@@ -70,7 +70,7 @@ async def run_worker(settings: Settings) -> None:
         loop.add_signal_handler(signal_number, stop.set)
     async with (
         open_database(settings, pool_size=ACTIVITIES_AT_ONCE // 2) as sessions,
-        Redis.from_url(settings.redis_dsn) as redis,
+        open_redis(settings) as redis,
     ):
         client = await connect_patiently(settings, stop)
         if client is None:

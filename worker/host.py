@@ -17,6 +17,7 @@ from temporalio.runtime import Runtime, TelemetryConfig
 from activities.sending import SendActivities
 from activities.transmission import Transmitter
 from siaran.attempt_keys import secret_of
+from siaran.cache import open_redis
 from siaran.clock import Clock, system_clock
 from siaran.db import SessionMaker, open_database
 from siaran.gateway.interface import Transport
@@ -146,7 +147,7 @@ async def run_host(host_id: int, settings: Settings, clock: Clock = system_clock
         loop.add_signal_handler(signal_number, stop.set)
     # Thousands of workers share this process: none of them sends heartbeats of its own to the server.
     runtime = Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=None)
-    async with open_database(settings, pool_size=6) as sessions, Redis.from_url(settings.redis_dsn) as redis:
+    async with open_database(settings, pool_size=6) as sessions, open_redis(settings) as redis:
         client = await connect(settings, runtime=runtime)
         transport = open_transport(settings, clock)
         host = Host(

@@ -88,7 +88,7 @@ class DeviceQueues:
                     await channel.subscribe(NOTICES)
                     async for message in channel.listen():
                         if message["type"] == "message":
-                            device_id = UUID(_text(message["data"]))
+                            device_id = UUID(message["data"])
                             self._wanted[device_id] = self._clock()
                             self._open_if_wanted(device_id)
             except (RedisError, OSError) as error:
@@ -130,7 +130,3 @@ class DeviceQueues:
             if now - self._wanted.get(device_id, now) > KEEP_OPEN:
                 self._wanted.pop(device_id, None)
                 asyncio.create_task(worker.shutdown(), name=f"close-{device_id}")  # noqa: RUF006 -- `_runs` holds its run
-
-
-def _text(data: bytes | str) -> str:
-    return data if isinstance(data, str) else data.decode()

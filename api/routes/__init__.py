@@ -2,12 +2,36 @@
 
 from fastapi import APIRouter
 
-from api.routes import accounts, api_keys, sessions, system, users
+from api.routes import (
+    accounts,
+    admin_campaigns,
+    api_keys,
+    campaign_control,
+    campaign_reports,
+    campaigns,
+    devices,
+    lead_files,
+    leads,
+    linking,
+    sessions,
+    system,
+    users,
+    workers,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     accounts.router,
     sessions.router,
     api_keys.router,
     users.router,
+    leads.router,
+    lead_files.router,
+    campaigns.router,
+    campaign_control.router,
+    campaign_reports.router,
+    admin_campaigns.router,
+    devices.router,
+    linking.router,
+    workers.router,
     system.router,
 )

@@ -1,0 +1,42 @@
+"""`siaran up | api | worker | fleet | migrate`: Siaran's own processes, run inside this one.
+
+Each is imported when it is asked for: they bring the whole product along, and `siaran --help` need not wait for that.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the embedded servers' data. Overrides SIARAN_DATA_DIR.", show_default=".siaran"),
+]
+
+
+def up(data_dir: DataDir = None) -> None:
+    """Run the API, the worker and the fleet, with every server that no variable names an address for."""
+    import_module("cli.up").up(data_dir)
+
+
+def api() -> None:
+    """Run the API alone."""
+    import_module("api.__main__").main()
+
+
+def worker() -> None:
+    """Run a worker alone: workflows and database activities."""
+    import_module("worker.__main__").main()
+
+
+def fleet() -> None:
+    """Run the fleet of this server alone: the device hosts."""
+    import_module("worker.fleet").main()
+
+
+def migrate() -> None:
+    """Bring the database's schema up to date."""
+    settings = import_module("siaran.settings").get_settings()
+    import_module("siaran.db").migrate(settings)
+    typer.echo("The schema is up to date.")

@@ -48,7 +48,7 @@ _STATUSES = {
 }
 
 _MINE = text("""
-    SELECT id, jid, link_generation FROM user_devices
+    SELECT id, jid, link_generation, status = 'connecting' AS is_asked_for FROM user_devices
     WHERE host_id = :host AND jid IS NOT NULL AND is_active AND deleted_at IS NULL
 """)
 
@@ -120,6 +120,7 @@ class Connections:
         async with self._sessions() as session:
             rows = (await session.execute(_MINE, {"host": self._host_id})).all()
         mine = {row.id: DeviceRef(row.id, row.jid, row.link_generation) for row in rows}
+        asked_for = {row.id for row in rows if row.is_asked_for}
         for device_id in self._known.keys() - mine.keys():
             await self._let_go(device_id)
         now = self._clock()
@@ -127,6 +128,8 @@ class Connections:
             if self._known.get(device_id) not in {None, ref}:
                 await self._let_go(device_id)
             self._known[device_id] = ref
+            if device_id in asked_for:  # a failed attempt shows as offline: somebody wants another without waiting
+                self._attempts.pop(device_id, None)
             tried = self._attempts.get(device_id)
             is_down = self._transport.state(device_id) not in {DeviceState.ONLINE, DeviceState.CONNECTING}
             if is_down and device_id not in self._connecting and (tried is None or tried.next_at <= now):

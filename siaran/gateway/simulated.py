@@ -67,7 +67,8 @@ class SimulatedTransport:
             asyncio.create_task(self._courier.run(), name="simulated-network-courier"),
         ]
         try:
-            await asyncio.wait_for(self._connections.reachable.wait(), OPEN_SECONDS)
+            async with asyncio.timeout(OPEN_SECONDS):
+                await self._connections.reachable.wait()
         except TimeoutError:
             logger.warning("the simulated network does not answer yet; devices connect once it does")
 
@@ -200,7 +201,8 @@ class SimulatedTransport:
 
     async def _miss_acknowledgement(self, lost: asyncio.Event) -> None:
         try:
-            await asyncio.wait_for(lost.wait(), self._config.current.ack_timeout_seconds)
+            async with asyncio.timeout(self._config.current.ack_timeout_seconds):
+                await lost.wait()
         except TimeoutError:
             raise OutcomeUnknown("timed out waiting for the acknowledgement") from None
         raise OutcomeUnknown("the connection was lost before the acknowledgement")

@@ -16,7 +16,7 @@ RATE_LIMITED = "rate_limited_429"
 RESTRICTED = "restricted_463"
 
 _ANSWERS = ("Ok, terima kasih", "Berapa harga?", "Boleh hantar lokasi?", "Nanti saya call", "Thanks, noted")
-_MOBILE_CODES = ("10", "11", "12", "13", "14", "16", "17", "18", "19")
+_MOBILE_CODES = ("12", "13", "16", "17", "19")
 _DRAWS = struct.Struct("<16I")
 _UPLINK_SHARE = 0.5
 
@@ -67,10 +67,8 @@ def phone_of(config: NetworkConfig, device_id: UUID) -> str:
     """The Malaysian mobile number (digits, international form) of a simulated device."""
     draws = _Draws(f"{config.seed}|phone|{device_id}")
     code = _MOBILE_CODES[int(draws.share() * len(_MOBILE_CODES))]
-    digits = 8 if code == "11" else 7
-    first = 2 + int(draws.share() * 8)  # no subscriber number begins with 0 or 1
-    rest = int(draws.share() * 10 ** (digits - 1))
-    return f"60{code}{first}{rest:0{digits - 1}d}"
+    first = 2 + int(draws.share() * 8)  # 0 and 1 begin no subscriber number in some of these codes
+    return f"60{code}{first}{int(draws.share() * 10**6):06d}"
 
 
 def _rejection(config: NetworkConfig, phone: str, draws: "_Draws") -> str | None:

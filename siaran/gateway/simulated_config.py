@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from siaran.errors import FieldError, Invalid
 from siaran.gateway import simulated_keys as keys
@@ -66,12 +66,6 @@ class NetworkConfig(BaseModel):
     reply_seconds: Span = Field((2.0, 30.0), description="From the delivery to the answer")
     forget_attempts: bool = Field(False, description="Session stores deny every attempt: a fault that must show as duplicates")
     replace_connections: bool = Field(True, description="A device's newer connection closes its older one")
-
-    @model_validator(mode="after")
-    def _an_answer_needs_a_delivery(self) -> Self:
-        if self.opt_out_rate and not self.reply_rate:
-            raise ValueError("opt_out_rate is a share of the answers, so it needs a reply_rate above 0")
-        return self
 
     def changed(self, **changes: Any) -> "NetworkConfig":
         """This configuration with some fields changed; raises `Invalid`, naming each field that is unknown or out of range."""

@@ -1,5 +1,6 @@
 """The Valkey behind the simulated network: every command is sent at most once, and a failure says what is known of it."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,15 @@ from siaran.gateway.simulated_scripts import Script
 
 MAX_CONNECTIONS = 32
 ANSWER_SECONDS = 10.0
+
+_OPTIONS: dict[str, Any] = {
+    "decode_responses": True,
+    "protocol": 2,
+    "retry": Retry(NoBackoff(), 0),
+    "socket_connect_timeout": ANSWER_SECONDS / 2,
+    # With a time-out the library sends through asyncio.wait_for, which on Python 3.11 can swallow a cancellation.
+    "socket_timeout": None,
+}
 
 
 class NotReached(Unavailable):
@@ -32,11 +42,7 @@ class NetworkValkey:
             url,
             max_connections=MAX_CONNECTIONS,
             timeout=ANSWER_SECONDS,
-            socket_timeout=ANSWER_SECONDS,
-            socket_connect_timeout=ANSWER_SECONDS / 2,
-            decode_responses=True,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
+            **_OPTIONS,
         )
 
     async def aclose(self) -> None:
@@ -45,13 +51,7 @@ class NetworkValkey:
 
     def subscriber(self) -> Redis:
         """A client of its own for one subscription; the caller closes it."""
-        return Redis.from_url(
-            self._url,
-            socket_connect_timeout=ANSWER_SECONDS / 2,
-            decode_responses=True,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-        )
+        return Redis.from_url(self._url, **_OPTIONS)
 
     async def command(self, *words: str | int) -> Any:
         """Send one command and wait for its reply; raises `NotReached` or `NoAnswer`."""
@@ -74,8 +74,9 @@ class NetworkValkey:
         except (RedisError, OSError) as error:
             raise NotReached(str(error)) from error
         try:
-            await connection.send_command(*words)
-            return await connection.read_response()
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await connection.send_command(*words)
+                return await connection.read_response()
         except NoScriptError:
             raise
         except BusyLoadingError as error:

@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 
 from api.context import Context
 from api.csrf import CsrfMiddleware
@@ -21,6 +23,7 @@ from siaran.version import VERSION
 
 DATABASE_POOL = 10
 REDIS_TIMEOUT_SECONDS = 5
+"""For connecting; a refused connection is tried again for a moment only, because Redis may be away for long."""
 MAX_BODY_BYTES = 8 * 2**20
 """The largest body of a request, unless a route (an upload, an import) sets its own `max_body_size`."""
 
@@ -31,7 +34,12 @@ async def open_context(settings: Settings, clock: Clock) -> AsyncIterator[Contex
     temporal = await connect(settings, lazy=True)
     async with (
         open_database(settings, pool_size=DATABASE_POOL) as sessions,
-        Redis.from_url(settings.redis_dsn, decode_responses=True, socket_connect_timeout=REDIS_TIMEOUT_SECONDS) as redis,
+        Redis.from_url(
+            settings.redis_dsn,
+            decode_responses=True,
+            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=3),
+        ) as redis,
     ):
         yield Context(settings, sessions, redis, temporal, clock)
 

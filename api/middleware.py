@@ -56,7 +56,7 @@ class RequestMiddleware:
         async def send_dressed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = int(message["status"])
                 _dress(request, MutableHeaders(scope=message), request_id)
             await send(message)
 

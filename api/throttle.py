@@ -15,8 +15,8 @@ from siaran.errors import TooManyRequests
 
 log = structlog.get_logger()
 
-REDIS_PATIENCE_SECONDS = 1.0
-"""Nobody waits longer for a count that may be lost at any time."""
+REDIS_PATIENCE_SECONDS = 5.0
+"""Nobody waits longer for a count that may be lost at any time; short enough, and a busy machine would let guesses through."""
 
 
 @dataclass(frozen=True, slots=True)

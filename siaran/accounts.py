@@ -37,6 +37,14 @@ def normalise_email(email: str, field: str = "email") -> str:
         raise Invalid([FieldError(field, f"is not an email address: {error}")]) from None
 
 
+def comparable_email(email: str) -> str:
+    """An address that someone logs in with, as it would be stored; one that is none is nobody's."""
+    try:
+        return normalise_email(email)
+    except Invalid:
+        return email.strip().lower()
+
+
 def check_full_name(full_name: str, field: str = "fullname") -> str:
     """A person's name without blanks around it; raises `Invalid` for an empty or endless one."""
     name = full_name.strip()

@@ -19,6 +19,7 @@ from siaran.accounts import (
     check_country,
     check_full_name,
     check_timezone,
+    comparable_email,
     create_user,
     find_user_by_email,
     get_user,
@@ -114,7 +115,7 @@ async def log_in_user(context: Context, request: Request, response: Response, us
 @router.post("/api/login", openapi_extra=PUBLIC)
 async def log_in(body: Credentials, request: Request, response: Response, context: ContextDep) -> LoggedIn:
     """Log in with email and password. Too many wrong passwords make an address wait."""
-    email = body.email.strip().lower()
+    email = comparable_email(body.email)
     async with login_attempt(context.redis, email, client_address(request)):
         async with context.sessions.begin() as session:
             user = await find_user_by_email(session, email)

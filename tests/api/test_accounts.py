@@ -1,6 +1,8 @@
 """Registering, logging in and out, and the account itself."""
 
 import asyncio
+import json
+import unicodedata
 from datetime import timedelta
 from http.cookies import SimpleCookie
 
@@ -74,6 +76,11 @@ async def test_only_hashes_of_tokens_and_passwords_are_stored(api: AsyncClient, 
     assert client.cookies["session_token"].encode() not in login.token_hash
 
 
+async def test_an_email_is_the_same_however_it_is_composed(api: AsyncClient):
+    await register(api, email=unicodedata.normalize("NFD", "aimée@exämple.com"))
+    await log_in(api, email=unicodedata.normalize("NFC", "AIMÉE@exämple.com"), password=PASSWORD)
+
+
 async def test_a_taken_email_is_refused_whatever_its_case(api: AsyncClient):
     await register(api, email="aisyah@example.com")
     answer = await api.post("/register", json={"fullname": "X", "email": "AISYAH@EXAMPLE.COM", "password": PASSWORD})
@@ -96,8 +103,6 @@ async def test_a_taken_email_is_refused_whatever_its_case(api: AsyncClient):
 async def test_a_bad_field_is_named_and_nothing_is_registered(
     api: AsyncClient, sessions: SessionMaker, change: dict[str, str], field: str
 ):
-    import json  # noqa: PLC0415
-
     body = json.dumps({"fullname": "Aisyah", "email": "aisyah@example.com", "password": PASSWORD} | change)
     answer = await api.post("/register", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422

@@ -77,6 +77,18 @@ async def test_it_serves_until_told_to_stop_and_ends_well(settings: Settings, st
     assert (process.returncode, b"Traceback" in errors) == (0, False), errors.decode()
 
 
+async def test_a_port_that_is_taken_is_named(settings: Settings):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        async with start(settings, port) as process:
+            _, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode != 0
+    assert b"Traceback" not in errors
+    assert f"'127.0.0.1', {port}): address already in use" in errors.decode()
+
+
 async def test_it_refuses_to_let_others_connect_while_the_published_password_stands(settings: Settings):
     port = free_port()
     async with start(settings, port, SIARAN_BIND="0.0.0.0") as process:

@@ -1,6 +1,6 @@
 """Receipts: how far messages got on the recipients' side, whenever the news arrives."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -48,6 +48,12 @@ _RAISE = text("""
     SELECT 'matched', NULL, device_id, user_id, NULL, NULL, whatsapp_id FROM attempted
 """)
 
+# Held by whoever writes the record of an attempt, too: of a receipt and a record that are written at the same time, one waits
+# for the other, and the later one joins them.
+_HOLD_LANES = text("""
+    SELECT 1 FROM lanes WHERE device_id = ANY(CAST(:devices AS uuid[])) ORDER BY device_id FOR NO KEY UPDATE
+""")
+
 _KEEP = text("""
     INSERT INTO message_receipts (device_id, whatsapp_id, kind, user_id, received_at)
     SELECT r.device_id, r.whatsapp_id, r.kind, d.user_id, r.at
@@ -80,15 +86,25 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[object]]:
 async def apply_receipts(session: AsyncSession, receipts: Sequence[Receipt]) -> None:
     """Raise the messages that receipts speak of and keep the receipts that fit none yet; the caller commits."""
     rows: list[Row] = sorted((r.device_id, r.whatsapp_id, r.kind.value, r.at) for r in receipts)
-    changes, matched = await _raise_messages(session, rows)
-    early = [row for row in rows if (row[0], row[1]) not in matched]
+    changes, early = await _raise_messages(session, rows)
     if early:
+        await hold_lanes(session, {row[0] for row in early})
+        more, early = await _raise_messages(session, early)
+        changes += more
         await session.execute(_KEEP, _columns(early))
     await change_counters(session, changes)
 
 
+async def hold_lanes(session: AsyncSession, device_ids: Iterable[UUID]) -> None:
+    """Keep everyone else from keeping or joining receipts of these devices until the transaction ends."""
+    await session.execute(_HOLD_LANES, {"devices": sorted(device_ids)})
+
+
 async def join_early_receipts(session: AsyncSession, attempts: Sequence[tuple[UUID, str]]) -> list[Change]:
-    """Apply the receipts that came before the record of these (device, WhatsApp id); returns the changes to count."""
+    """Apply the receipts that came before the record of these (device, WhatsApp id); returns the changes to count.
+
+    The caller has written the ids and holds the rows of the devices' lanes since before it did.
+    """
     if not attempts:
         return []
     taken = await session.execute(
@@ -98,11 +114,13 @@ async def join_early_receipts(session: AsyncSession, attempts: Sequence[tuple[UU
     return (await _raise_messages(session, rows))[0] if rows else []
 
 
-async def _raise_messages(session: AsyncSession, rows: Sequence[Row]) -> tuple[list[Change], set[tuple[UUID, str]]]:
+async def _raise_messages(session: AsyncSession, rows: Sequence[Row]) -> tuple[list[Change], list[Row]]:
+    """Returns the changes to count, and the rows that fit no attempt."""
     found = (await session.execute(_RAISE, _columns(rows))).all()
     changes = [
         Change(row.campaign_id, row.device_id, row.user_id, MessageStatus(row.before), MessageStatus(row.after))
         for row in found
         if row.what == "raised"
     ]
-    return changes, {(row.device_id, row.whatsapp_id) for row in found if row.what == "matched"}
+    matched = {(row.device_id, row.whatsapp_id) for row in found if row.what == "matched"}
+    return changes, [row for row in rows if (row[0], row[1]) not in matched]

@@ -52,7 +52,7 @@ _CLOSE_ATTEMPTS = text("""
         AND (a.outcome = 'open' OR (a.outcome = 'unknown' AND r.outcome = 'sent'))
 """)
 
-# Only the newest attempt decides, and a rank never falls: a receipt may have been quicker than this record.
+# Only the newest attempt decides, but for evidence that one was sent; a rank never falls: a receipt may have been quicker.
 _CLOSE_MESSAGES = text("""
     UPDATE broadcast_messages m SET
         status = r.status, error_code = r.error_code, error_message = r.error_message, is_retryable = r.is_retryable,
@@ -61,21 +61,34 @@ _CLOSE_MESSAGES = text("""
         CAST(:messages AS bigint[]), CAST(:attempts AS int[]), CAST(:statuses AS text[]), CAST(:codes AS text[]),
         CAST(:reasons AS text[]), CAST(:retryable AS bool[]), CAST(:times AS timestamptz[])
     ) AS r(message_id, attempt, status, error_code, error_message, is_retryable, at)
-    WHERE m.id = r.message_id AND m.attempt = r.attempt
-        AND (m.status = 'claimed' OR (m.status = 'unknown' AND r.status = 'sent'))
+    WHERE m.id = r.message_id AND (
+        (m.status = 'claimed' AND m.attempt = r.attempt)
+        OR (r.status = 'sent' AND m.status NOT IN ('sent', 'delivered', 'read'))
+    )
     RETURNING m.campaign_id, m.device_id, m.user_id, old.status AS before, new.status AS after
 """)
 
+# An attempt counts once, at the record that closes it. Written first: whoever holds a lane's row sees, or is seen by, the
+# receipts that `apply_receipts` keeps.
 _LANES = text("""
+    WITH counted AS (
+        SELECT r.device_id, count(*) FILTER (WHERE r.is_done) AS processed, count(*) FILTER (WHERE r.is_failed) AS failed
+        FROM unnest(
+            CAST(:devices AS uuid[]), CAST(:messages AS bigint[]), CAST(:attempts AS int[]), CAST(:done AS bool[]),
+            CAST(:failed AS bool[])
+        ) AS r(device_id, message_id, attempt, is_done, is_failed)
+        JOIN message_attempts a ON a.message_id = r.message_id AND a.attempt = r.attempt AND a.outcome = 'open'
+        GROUP BY r.device_id
+    )
     UPDATE lanes l SET
-        processed = l.processed + r.processed, failed = l.failed + r.failed, last_activity_at = r.at,
+        processed = l.processed + coalesce(c.processed, 0), failed = l.failed + coalesce(c.failed, 0), last_activity_at = r.at,
         last_source = r.source, next_send_at = r.next_send_at, last_error = coalesce(r.error, l.last_error),
         current_campaign_id = r.campaign_id, current_sequence_id = r.sequence_id
     FROM unnest(
-        CAST(:devices AS uuid[]), CAST(:processed AS bigint[]), CAST(:failures AS bigint[]), CAST(:times AS timestamptz[]),
-        CAST(:sources AS text[]), CAST(:next_sends AS timestamptz[]), CAST(:errors AS text[]), CAST(:campaigns AS bigint[]),
-        CAST(:sequences AS uuid[])
-    ) AS r(device_id, processed, failed, at, source, next_send_at, error, campaign_id, sequence_id)
+        CAST(:lanes AS uuid[]), CAST(:times AS timestamptz[]), CAST(:sources AS text[]), CAST(:next_sends AS timestamptz[]),
+        CAST(:errors AS text[]), CAST(:campaigns AS bigint[]), CAST(:sequences AS uuid[])
+    ) AS r(device_id, at, source, next_send_at, error, campaign_id, sequence_id)
+    LEFT JOIN counted c ON c.device_id = r.device_id
     WHERE l.device_id = r.device_id
 """)
 
@@ -85,6 +98,7 @@ async def record_outcomes(session: AsyncSession, records: Sequence[Record]) -> N
 
     Writing the same record twice changes nothing the second time.
     """
+    await _note_lanes(session, records)
     ordered = sorted(records, key=lambda record: record.message_id)
     columns = {
         "messages": [record.message_id for record in ordered],
@@ -117,28 +131,27 @@ async def record_outcomes(session: AsyncSession, records: Sequence[Record]) -> N
     changes += await join_early_receipts(
         session, [(record.device_id, record.whatsapp_id) for record in ordered if record.whatsapp_id is not None]
     )
-    await _note_lanes(session, ordered)
     await change_counters(session, changes)
 
 
 async def _note_lanes(session: AsyncSession, records: Sequence[Record]) -> None:
     last = {record.device_id: record for record in records}
-    devices = sorted(last)
-    done = [record for record in records if record.status is not MessageStatus.PENDING]
+    lanes = sorted(last)
+    ended = [record.status is not MessageStatus.PENDING for record in records]
     await session.execute(
         _LANES,
         {
-            "devices": devices,
-            "processed": [sum(record.device_id == device for record in done) for device in devices],
-            "failures": [
-                sum(record.device_id == device and record.status is not MessageStatus.SENT for record in done)
-                for device in devices
-            ],
-            "times": [last[device].at for device in devices],
-            "sources": [last[device].source for device in devices],
-            "next_sends": [last[device].next_send_at for device in devices],
-            "errors": [last[device].error_code for device in devices],
-            "campaigns": [last[device].campaign_id for device in devices],
-            "sequences": [last[device].sequence_id for device in devices],
+            "devices": [record.device_id for record in records],
+            "messages": [record.message_id for record in records],
+            "attempts": [record.attempt for record in records],
+            "done": ended,
+            "failed": [done and record.status is not MessageStatus.SENT for done, record in zip(ended, records, strict=True)],
+            "lanes": lanes,
+            "times": [last[device].at for device in lanes],
+            "sources": [last[device].source for device in lanes],
+            "next_sends": [last[device].next_send_at for device in lanes],
+            "errors": [last[device].error_code for device in lanes],
+            "campaigns": [last[device].campaign_id for device in lanes],
+            "sequences": [last[device].sequence_id for device in lanes],
         },
     )

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.ledger.claims import Claim
 from siaran.ledger.counters import Change, change_counters
-from siaran.ledger.receipts import join_early_receipts
+from siaran.ledger.receipts import hold_lanes, join_early_receipts
 from siaran.models import MessageStatus
 
 CLAIM_LIMIT = timedelta(minutes=10)
@@ -79,6 +79,7 @@ async def open_claims(session: AsyncSession, user_id: UUID, device_id: UUID) -> 
 
 async def note_whatsapp_id(session: AsyncSession, claim: Claim | OpenClaim, whatsapp_id: str) -> None:
     """Remember under which id an attempt was transmitted, and apply the receipts that are there already."""
+    await hold_lanes(session, [claim.device_id])
     await session.execute(
         _NOTE,
         {"whatsapp_id": whatsapp_id, "message": claim.message_id, "attempt": claim.attempt, "user": claim.user_id},

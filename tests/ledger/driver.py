@@ -11,9 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from siaran.db import SessionMaker
 from siaran.gateway.interface import Receipt, ReceiptKind
 from siaran.ledger.claims import Claim, ClaimRequest, claim_messages
+from siaran.ledger.endings import cancel_batch, retry_batch
 from siaran.ledger.moves import move_batch
 from siaran.ledger.receipts import apply_receipts
 from siaran.ledger.records import Record, record_outcomes
+from siaran.ledger.settlement import sweep_stale_claims
 from siaran.models import (
     AttemptOutcome,
     BroadcastMessage,
@@ -136,6 +138,25 @@ class Ledger:
         """Move one batch of the device's messages away."""
         async with self.sessions.begin() as session:
             return await move_batch(session, device.user_id, device.id, at)
+
+    async def retry(
+        self, campaign: Campaign, requested_at: datetime, *, device_id: UUID | None = None, message_id: int | None = None
+    ) -> list[UUID]:
+        """Carry out one batch of a retry request; returns the device of each message."""
+        async with self.sessions.begin() as session:
+            return await retry_batch(
+                session, campaign.user_id, campaign.id, requested_at, device_id=device_id, message_id=message_id
+            )
+
+    async def cancel(self, campaign: Campaign) -> int:
+        """Cancel one batch of the campaign's pending messages."""
+        async with self.sessions.begin() as session:
+            return await cancel_batch(session, campaign.user_id, campaign.id)
+
+    async def sweep(self, at: datetime) -> int:
+        """End stale claims."""
+        async with self.sessions.begin() as session:
+            return await sweep_stale_claims(session, at)
 
     async def end_lease(self, host: Host) -> None:
         """Let a lease run out."""

@@ -55,29 +55,27 @@ async def test_a_device_can_be_added_with_caps_of_its_own(api: AsyncClient) -> N
     assert (device["max_per_minute"], device["max_per_hour"], device["min_delay_seconds"]) == (5, 500, 0)
 
 
-@pytest.mark.parametrize(
-    ("fields", "refused"),
-    [
-        ({}, "name"),
-        ({"name": "  "}, "name"),
-        ({"name": "x" * 101}, "name"),
-        ({"name": "a\0b"}, "name"),
-        ({"name": "Desk", "max_per_minute": 0}, "max_per_minute"),
-        ({"name": "Desk", "max_per_day": 10**20}, "max_per_day"),
-        ({"name": "Desk", "max_per_hour": "many"}, "max_per_hour"),
-        ({"name": "Desk", "min_delay_seconds": -1}, "min_delay_seconds"),
-        ({"name": "Desk", "min_delay_seconds": 40}, "min_delay_seconds"),
-        ({"name": "Desk", "transport": "whatsapp"}, "transport"),
-        ({"name": "Desk", "transport": "pigeon"}, "transport"),
-    ],
-)
-async def test_a_refused_device_names_the_field_and_leaves_nothing(
-    api: AsyncClient, fields: dict[str, object], refused: str
-) -> None:
+REFUSED: list[tuple[dict[str, object], str]] = [
+    ({}, "name"),
+    ({"name": "  "}, "name"),
+    ({"name": "x" * 101}, "name"),
+    ({"name": "a\0b"}, "name"),
+    ({"name": "Desk", "max_per_minute": 0}, "max_per_minute"),
+    ({"name": "Desk", "max_per_day": 10**20}, "max_per_day"),
+    ({"name": "Desk", "max_per_hour": "many"}, "max_per_hour"),
+    ({"name": "Desk", "min_delay_seconds": -1}, "min_delay_seconds"),
+    ({"name": "Desk", "min_delay_seconds": 40}, "min_delay_seconds"),
+    ({"name": "Desk", "transport": "whatsapp"}, "transport"),
+    ({"name": "Desk", "transport": "pigeon"}, "transport"),
+]
+
+
+async def test_a_refused_device_names_the_field_and_leaves_nothing(api: AsyncClient) -> None:
     client = await register(api)
-    answer = await client.post("/api/devices", json=fields)
-    assert answer.status_code == 422
-    assert [error["field"] for error in answer.json()["errors"]] == [refused]
+    for fields, refused in REFUSED:
+        answer = await client.post("/api/devices", json=fields)
+        assert answer.status_code == 422, fields
+        assert [error["field"] for error in answer.json()["errors"]] == [refused]
     assert (await client.get("/api/devices")).json()["results"] == []
 
 
@@ -184,27 +182,25 @@ async def test_a_device_that_was_never_linked_can_be_deleted(api: AsyncClient) -
     assert (await client.delete(f"/api/devices/{device_id}")).status_code == 404
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body"),
-    [
-        ("GET", "", None),
-        ("PUT", "", {"name": "Mine now"}),
-        ("PATCH", "", {"max_per_day": 1}),
-        ("DELETE", "", None),
-        ("POST", "/simulate", {"action": "ban"}),
-        ("POST", "/link/simulate", None),
-    ],
-)
-async def test_another_users_device_does_not_exist(
-    api: AsyncClient, network_url: str, method: str, path: str, body: dict[str, object] | None
-) -> None:
+REQUESTS: list[tuple[str, str, dict[str, object] | None]] = [
+    ("GET", "", None),
+    ("PUT", "", {"name": "Mine now"}),
+    ("PATCH", "", {"max_per_day": 1}),
+    ("DELETE", "", None),
+    ("POST", "/simulate", {"action": "ban"}),
+    ("POST", "/link/simulate", None),
+]
+
+
+async def test_another_users_device_does_not_exist(api: AsyncClient, network_url: str) -> None:
     owner, stranger = await register(api), await register(api, email="other@example.com")
     device_id = await add_linked_device(owner)
     before = await read_device(owner, device_id)
-    theirs = await stranger.request(method, f"/api/devices/{device_id}{path}", json=body)
-    nobodys = await stranger.request(method, f"/api/devices/{uuid4()}{path}", json=body)
-    assert (theirs.status_code, nobodys.status_code) == (404, 404)
-    assert theirs.json() == nobodys.json()
+    for method, path, body in REQUESTS:
+        theirs = await stranger.request(method, f"/api/devices/{device_id}{path}", json=body)
+        nobodys = await stranger.request(method, f"/api/devices/{uuid4()}{path}", json=body)
+        assert (theirs.status_code, nobodys.status_code) == (404, 404), (method, path)
+        assert theirs.json() == nobodys.json()
     assert await read_device(owner, device_id) == before
     async with SimulatedNetwork(network_url) as network:
         assert (await network.device(device_id)).banned_until is None
@@ -241,14 +237,13 @@ async def test_failures_can_be_tried_out(api: AsyncClient, network_url: str, clo
         assert not (await network.device(device_id)).linked
 
 
-@pytest.mark.parametrize(
-    ("body", "refused"), [({}, "action"), ({"action": "explode"}, "action"), ({"action": "drop", "seconds": -1}, "seconds")]
-)
-async def test_a_failure_that_does_not_exist_is_refused(api: AsyncClient, body: dict[str, object], refused: str) -> None:
+async def test_a_failure_that_does_not_exist_is_refused(api: AsyncClient) -> None:
     client = await register(api)
-    answer = await client.post(f"/api/devices/{await add_linked_device(client)}/simulate", json=body)
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == refused
+    device_id = await add_linked_device(client)
+    for body, refused in (({}, "action"), ({"action": "explode"}, "action"), ({"action": "drop", "seconds": -1}, "seconds")):
+        answer = await client.post(f"/api/devices/{device_id}/simulate", json=body)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == refused
 
 
 async def test_nothing_happens_to_a_device_without_a_link(api: AsyncClient) -> None:

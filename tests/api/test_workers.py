@@ -3,7 +3,6 @@
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-import pytest
 from httpx import AsyncClient
 from sqlalchemy import event, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -120,32 +119,32 @@ async def test_queues_are_counted_by_one_statement_however_many_devices(
     assert len([statement for statement in seen if "broadcast_messages" in statement]) == 1
 
 
-@pytest.mark.parametrize(
-    ("lane", "device", "expected"),
-    [
-        ({}, {}, "idle"),
-        ({"state": LaneState.RUNNING}, {}, "active"),
-        ({"state": LaneState.WAITING, "waiting_for": "cap of the device"}, {}, "waiting"),
-        ({"state": LaneState.WAITING, "paused_at": NOW}, {}, "stopped"),
-        ({"state": LaneState.WAITING}, {"status": DeviceStatus.BANNED}, "error"),
-        ({"state": LaneState.WAITING}, {"status": DeviceStatus.OFFLINE}, "waiting"),
-        ({"state": LaneState.RUNNING, "updated_at": LONG_AGO}, {}, "error"),
-        ({"state": LaneState.RUNNING, "updated_at": LONG_AGO, "last_activity_at": NOW}, {}, "active"),
-        ({"state": LaneState.WAITING, "updated_at": LONG_AGO}, {}, "waiting"),
-        ({"state": LaneState.WAITING, "updated_at": LONG_AGO, "waiting_until_at": LONG_AGO}, {}, "error"),
-        ({"state": LaneState.WAITING, "updated_at": LONG_AGO, "waiting_until_at": NOW}, {}, "waiting"),
-    ],
-)
-async def test_a_worker_status_says_what_the_lane_does(
-    api: AsyncClient, session: AsyncSession, lane: dict[str, object], device: dict[str, object], expected: str
-) -> None:
+STATUSES: list[tuple[dict[str, object], dict[str, object], str]] = [
+    ({}, {}, "idle"),
+    ({"state": LaneState.RUNNING}, {}, "active"),
+    ({"state": LaneState.WAITING, "waiting_for": "cap of the device"}, {}, "waiting"),
+    ({"state": LaneState.WAITING, "paused_at": NOW}, {}, "stopped"),
+    ({"state": LaneState.WAITING}, {"status": DeviceStatus.BANNED}, "error"),
+    ({"state": LaneState.WAITING}, {"status": DeviceStatus.OFFLINE}, "waiting"),
+    ({"state": LaneState.RUNNING, "updated_at": LONG_AGO}, {}, "error"),
+    ({"state": LaneState.RUNNING, "updated_at": LONG_AGO, "last_activity_at": NOW}, {}, "active"),
+    ({"state": LaneState.WAITING, "updated_at": LONG_AGO}, {}, "waiting"),
+    ({"state": LaneState.WAITING, "updated_at": LONG_AGO, "waiting_until_at": LONG_AGO}, {}, "error"),
+    ({"state": LaneState.WAITING, "updated_at": LONG_AGO, "waiting_until_at": NOW}, {}, "waiting"),
+]
+
+
+async def test_a_worker_status_says_what_the_lane_does(api: AsyncClient, session: AsyncSession) -> None:
     client = await register(api)
     device_id = await add_device(client)
     await add_messages(session, device_id, 1, at=LONG_AGO)
-    if device:
-        await session.execute(update(Device).where(Device.id == device_id).values(**device))
-    await set_lane(session, device_id, **{"updated_at": NOW, **lane})
-    assert await statuses(client) == [expected]
+    plain = {"state": LaneState.ASLEEP, "updated_at": NOW}
+    plain |= dict.fromkeys(("waiting_for", "waiting_until_at", "paused_at", "last_activity_at"))
+    for lane, device, expected in STATUSES:
+        values = {"status": DeviceStatus.ONLINE, **device}
+        await session.execute(update(Device).where(Device.id == device_id).values(**values))
+        await set_lane(session, device_id, **{**plain, **lane})
+        assert await statuses(client) == [expected], (lane, device)
 
 
 async def test_a_banned_device_with_nothing_to_send_is_idle(api: AsyncClient, session: AsyncSession) -> None:
@@ -187,17 +186,17 @@ async def test_lanes_come_page_by_page_with_totals_of_all(api: AsyncClient) -> N
     assert second["next_cursor"] is None
 
 
-@pytest.mark.parametrize("chosen", ["device", "campaign", "sequence"])
-async def test_a_filter_by_something_needs_a_good_id_of_ones_own(api: AsyncClient, session: AsyncSession, chosen: str) -> None:
+async def test_a_filter_by_something_needs_a_good_id_of_ones_own(api: AsyncClient, session: AsyncSession) -> None:
     owner, stranger = await register(api), await register(api, email="other@example.com")
     device_id = await add_device(owner)
     campaign_id = await add_messages(session, device_id, 1, at=NOW)
-    for params in ({"filter": chosen}, {"filter": chosen, "id": "x"}):
-        answer = await stranger.get("/api/workers/status", params=params)
-        assert answer.status_code == 422
-        assert answer.json()["errors"][0]["field"] == "id"
-    theirs = {"device": str(device_id), "campaign": str(campaign_id), "sequence": str(uuid4())}[chosen]
-    assert (await stranger.get("/api/workers/status", params={"filter": chosen, "id": theirs})).status_code == 404
+    for chosen, theirs in (("device", device_id), ("campaign", campaign_id), ("sequence", uuid4())):
+        for params in ({"filter": chosen}, {"filter": chosen, "id": "x"}):
+            answer = await stranger.get("/api/workers/status", params=params)
+            assert answer.status_code == 422
+            assert answer.json()["errors"][0]["field"] == "id"
+        answer = await stranger.get("/api/workers/status", params={"filter": chosen, "id": str(theirs)})
+        assert answer.status_code == 404, chosen
 
 
 async def test_an_unknown_filter_is_refused(api: AsyncClient) -> None:
@@ -294,15 +293,14 @@ async def test_one_lane_is_stopped_and_resumed_alone(api: AsyncClient) -> None:
     assert "stopped" not in await statuses(client)
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/stop"), ("POST", "/resume")])
-async def test_another_users_worker_does_not_exist(api: AsyncClient, session: AsyncSession, method: str, path: str) -> None:
+async def test_another_users_worker_does_not_exist(api: AsyncClient) -> None:
     owner, stranger = await register(api), await register(api, email="other@example.com")
-    device_id = await add_device(owner)
-    if path == "/resume":
-        await owner.post("/api/workers/stop-all")
-    before = await statuses(owner)
-    assert (await stranger.request(method, f"/api/workers/device/{device_id}{path}")).status_code == 404
-    assert await statuses(owner) == before
+    running, stopped = await add_device(owner), await add_device(owner)
+    await owner.post(f"/api/workers/device/{stopped}/stop")
+    for method, device_id, path in (("GET", running, ""), ("POST", running, "/stop"), ("POST", stopped, "/resume")):
+        answer = await stranger.request(method, f"/api/workers/device/{device_id}{path}")
+        assert answer.status_code == 404, path
+    assert await statuses(owner) == ["idle", "stopped"]
 
 
 async def test_nobody_resumes_someone_elses_lanes(api: AsyncClient) -> None:
@@ -313,14 +311,8 @@ async def test_nobody_resumes_someone_elses_lanes(api: AsyncClient) -> None:
     assert await statuses(owner) == ["stopped"]
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/api/workers/status"),
-        ("POST", "/api/workers/stop-all"),
-        ("POST", "/api/workers/resume-failed"),
-        ("GET", "/api/broadcast/stats"),
-    ],
-)
-async def test_workers_need_a_login(api: AsyncClient, method: str, path: str) -> None:
-    assert (await api.request(method, path)).status_code == 401
+async def test_workers_need_a_login(api: AsyncClient) -> None:
+    for path in ("/api/workers/status", "/api/broadcast/stats"):
+        assert (await api.get(path)).status_code == 401
+    for path in ("/api/workers/stop-all", "/api/workers/resume-failed"):
+        assert (await api.post(path)).status_code == 401

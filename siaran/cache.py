@@ -12,8 +12,13 @@ CONNECT_SECONDS = 1.0
 def open_redis(settings: Settings) -> "Redis":
     """A client that gives up quickly: one new connection is tried, then its caller is told with a `RedisError`.
 
-    Raises `ValueError` when no address is set.
+    Commands have no time-out of their own, because the client's may swallow a task's cancellation; bound them with
+    `asyncio.timeout`. Raises `ValueError` when no address is set.
     """
     return Redis.from_url(
-        settings.redis_dsn, decode_responses=True, socket_connect_timeout=CONNECT_SECONDS, retry=Retry(NoBackoff(), 1)
+        settings.redis_dsn,
+        decode_responses=True,
+        socket_connect_timeout=CONNECT_SECONDS,
+        socket_timeout=None,
+        retry=Retry(NoBackoff(), 1),
     )

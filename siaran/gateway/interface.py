@@ -214,7 +214,10 @@ class Transport(Protocol):
         """
 
     async def find_attempt(self, device_id: UUID, to: str, key: bytes, link_generation: int) -> Attempt:
-        """What the device's session store knows of an attempt with this key, made under the given link generation."""
+        """What the device's session store knows of an attempt with this key, made under the given link generation.
+
+        Raises `NotConnected` while the store itself cannot be asked: that is no answer, ask again.
+        """
 
     async def is_on_whatsapp(self, device_id: UUID, phones: list[str]) -> dict[str, bool]:
         """Which of the phones (digits, international form) have an account; raises `NotConnected`."""

@@ -43,16 +43,19 @@ _UNPLACED = text("""
         AND status NOT IN ('banned', 'logged_out')
 """)
 
+# A device that has never been online counts as away from now on: until it has had time to connect, its messages stay.
 _PLACE = text("""
-    UPDATE user_devices SET host_id = :host, status = 'connecting', updated_at = now()
-    WHERE id IN (
+    WITH placed AS MATERIALIZED (
         SELECT id FROM user_devices
         WHERE host_id IS NULL AND jid IS NOT NULL AND transport = :transport AND is_active AND deleted_at IS NULL
             AND status NOT IN ('banned', 'logged_out')
         ORDER BY user_id, id LIMIT :free
         FOR UPDATE SKIP LOCKED
     )
-    RETURNING id
+    UPDATE user_devices d SET
+        host_id = :host, status = 'connecting', offline_since_at = coalesce(d.offline_since_at, now()), updated_at = now()
+    FROM placed WHERE d.id = placed.id AND d.host_id IS NULL
+    RETURNING d.id
 """)
 
 _HELD = text("""

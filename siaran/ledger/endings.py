@@ -12,22 +12,22 @@ from siaran.models import MessageStatus
 BATCH = 1000
 """Rows changed in one transaction."""
 
+# Materialised, since PostgreSQL may run a subquery with LIMIT and FOR UPDATE again for every row, and so exceed the limit.
 _CANCEL = text("""
-    UPDATE broadcast_messages m SET status = 'cancelled'
-    WHERE m.user_id = :user AND m.status = 'pending' AND m.id IN (
+    WITH batch AS MATERIALIZED (
         SELECT id FROM broadcast_messages
         WHERE campaign_id = :campaign AND user_id = :user AND status = 'pending'
         ORDER BY id LIMIT :batch
         FOR UPDATE
     )
+    UPDATE broadcast_messages m SET status = 'cancelled'
+    FROM batch WHERE m.id = batch.id AND m.user_id = :user AND m.status = 'pending'
     RETURNING m.id, m.device_id, m.user_id, old.status AS before, new.status AS after
 """)
 
 # One person's retry of one message is the only way out of `unknown`.
 _RETRY = text("""
-    UPDATE broadcast_messages m SET
-        status = 'pending', scheduled_at = :requested_at, error_code = NULL, error_message = NULL, is_retryable = false
-    WHERE m.user_id = :user AND m.id IN (
+    WITH batch AS MATERIALIZED (
         SELECT id FROM broadcast_messages
         WHERE campaign_id = :campaign AND user_id = :user
             AND (CAST(:device AS uuid) IS NULL OR device_id = :device)
@@ -36,7 +36,10 @@ _RETRY = text("""
             AND claimed_at < :requested_at
         ORDER BY id LIMIT :batch
         FOR UPDATE
-    ) AND (m.status = 'failed' OR m.status = 'unknown')
+    )
+    UPDATE broadcast_messages m SET
+        status = 'pending', scheduled_at = :requested_at, error_code = NULL, error_message = NULL, is_retryable = false
+    FROM batch WHERE m.id = batch.id AND m.user_id = :user AND (m.status = 'failed' OR m.status = 'unknown')
     RETURNING m.id, m.device_id, m.user_id, old.status AS before, new.status AS after
 """)
 

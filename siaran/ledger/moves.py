@@ -40,6 +40,36 @@ _MOVE = text("""
 """)
 
 
+# Nobody else may send these, and their device will never be back.
+_GIVE_UP = text("""
+    WITH bound AS MATERIALIZED (
+        SELECT m.id FROM broadcast_messages m
+        JOIN user_devices d ON d.id = m.device_id AND d.deleted_at IS NOT NULL
+        LEFT JOIN campaigns c ON c.id = m.campaign_id
+        LEFT JOIN sequences q ON q.id = m.sequence_id
+        WHERE m.device_id = :device AND m.user_id = :user AND m.status = 'pending'
+            AND (m.source = '!' OR coalesce(c.device_strategy, q.device_strategy) = 'owner'
+                OR coalesce(c.device_id, q.device_id) IS NOT NULL)
+        ORDER BY m.id LIMIT :batch
+        FOR UPDATE OF m SKIP LOCKED
+    )
+    UPDATE broadcast_messages m SET
+        status = 'failed', error_code = 'device_removed', is_retryable = false,
+        error_message = 'The device that had to send this message was removed.'
+    FROM bound WHERE m.id = bound.id AND m.status = 'pending'
+    RETURNING m.campaign_id
+""")
+
+
+async def give_up_batch(session: AsyncSession, user_id: UUID, device_id: UUID) -> int:
+    """Fail up to `BATCH` pending rows that only a device which was removed could have sent; returns how many."""
+    rows = (await session.execute(_GIVE_UP, {"user": user_id, "device": device_id, "batch": BATCH})).all()
+    await change_counters(
+        session, [Change(row.campaign_id, device_id, user_id, MessageStatus.PENDING, MessageStatus.FAILED) for row in rows]
+    )
+    return len(rows)
+
+
 async def move_batch(session: AsyncSession, user_id: UUID, device_id: UUID, now: datetime) -> dict[UUID, int]:
     """Move up to `BATCH` pending rows of a device, round robin; returns how many went to which device, none where none can."""
     rows = (await session.execute(_MOVE, {"user": user_id, "device": device_id, "batch": BATCH, "now": now})).all()

@@ -1,0 +1,85 @@
+"""The fleet: which devices a host gets."""
+
+import pytest
+from sqlalchemy import select
+
+from siaran.db import SessionMaker
+from siaran.models import Device, DeviceStatus, Host, TransportKind
+from siaran.settings import Settings
+from tests.factories import NOW, add_device, add_host, add_user
+from worker.fleet import Fleet
+
+
+@pytest.fixture
+async def host(sessions: SessionMaker) -> Host:
+    """A host with room."""
+    async with sessions.begin() as session:
+        return await add_host(session)
+
+
+async def fill(settings: Settings, sessions: SessionMaker, host: Host, free: int) -> int:
+    async with sessions.begin() as session:
+        return await Fleet(settings, sessions)._fill(session, host.id, free)
+
+
+async def held_by(sessions: SessionMaker, host: Host) -> list[Device]:
+    async with sessions() as session:
+        return list(await session.scalars(select(Device).where(Device.host_id == host.id)))
+
+
+async def test_a_host_never_gets_more_devices_than_it_has_room_for(
+    settings: Settings, sessions: SessionMaker, host: Host
+) -> None:
+    async with sessions.begin() as session:
+        for _ in range(3):
+            user = await add_user(session)
+            for _ in range(5):
+                await add_device(session, user)
+
+    assert [await fill(settings, sessions, host, 4) for _ in range(5)] == [4, 4, 4, 3, 0]
+    assert len(await held_by(sessions, host)) == 15
+
+
+async def test_a_device_that_has_just_been_placed_has_time_to_connect_before_its_messages_move(
+    settings: Settings, sessions: SessionMaker, host: Host
+) -> None:
+    async with sessions.begin() as session:
+        user = await add_user(session)
+        fresh = await add_device(session, user)
+        back = await add_device(session, user, offline_since_at=NOW)
+
+    await fill(settings, sessions, host, 2)
+
+    since = {device.id: device.offline_since_at for device in await held_by(sessions, host)}
+    assert since[fresh.id] is not None
+    assert since[back.id] == NOW
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        {"jid": None},
+        {"is_active": False},
+        {"deleted_at": NOW},
+        {"status": DeviceStatus.BANNED},
+        {"status": DeviceStatus.LOGGED_OUT},
+        {"transport": TransportKind.WHATSAPP},
+    ],
+    ids=lambda unfit: next(iter(unfit)) + "=" + str(next(iter(unfit.values()))),
+)
+async def test_a_device_that_cannot_connect_is_not_placed(
+    settings: Settings, sessions: SessionMaker, host: Host, unfit: dict[str, object]
+) -> None:
+    async with sessions.begin() as session:
+        await add_device(session, await add_user(session), **unfit)
+
+    assert await fill(settings, sessions, host, 10) == 0
+
+
+async def test_a_device_that_another_host_holds_stays_there(settings: Settings, sessions: SessionMaker, host: Host) -> None:
+    async with sessions.begin() as session:
+        other = await add_host(session)
+        await add_device(session, await add_user(session), other)
+
+    assert await fill(settings, sessions, host, 10) == 0
+    assert len(await held_by(sessions, other)) == 1

@@ -13,6 +13,7 @@ from api.paging import BIGINT
 from siaran.campaign_fields import MAX_DELAY_SECONDS, MAX_MESSAGE, MAX_TITLE, MAX_URL, CampaignChanges
 from siaran.campaign_reports import Counts
 from siaran.errors import Invalid
+from siaran.lead_fields import NICHE_LENGTH
 from siaran.models import Campaign, CampaignStatus, DeviceStrategy, TargetStatus
 from siaran.schedule import format_time, parse_date, parse_time
 
@@ -79,7 +80,10 @@ class CampaignBody(BaseModel):
     """What a campaign can be given; `null` counts as left out."""
 
     niche: str | None = Field(
-        None, description="Whole tags, comma-separated: leads with any of them. Empty: every lead.", examples=["ITADRESS"]
+        None,
+        max_length=NICHE_LENGTH,
+        description="Whole tags, comma-separated: leads with any of them. Empty: every lead.",
+        examples=["ITADRESS"],
     )
     message: str | None = Field(
         None,

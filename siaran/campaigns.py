@@ -146,7 +146,7 @@ async def copy_campaign(
     copy = Campaign(
         user_id=user_id,
         device_id=source.device_id,
-        title=title or source.title,
+        title=" ".join((title or "").split()) or source.title,
         niche=source.niche,
         target_status=source.target_status,
         message=source.message,

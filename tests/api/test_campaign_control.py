@@ -166,6 +166,8 @@ async def test_a_copy_with_a_date_is_scheduled_for_it(api):
         "09:00",
         "Again",
     )
+    untitled = await client.post(f"/api/campaigns/{original['id']}/copy", json={"title": "  "})
+    assert untitled.json()["results"]["title"] == original["title"]
     refused = await client.post(f"/api/campaigns/{original['id']}/copy", json={"scheduled_time": "10:00"})
     assert refused.status_code == 422
 

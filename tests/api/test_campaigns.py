@@ -1,6 +1,7 @@
 """Campaigns through the API: create, list, show, edit, delete."""
 
 import asyncio
+import json
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -130,6 +131,15 @@ async def test_bad_input_is_refused_by_field_and_nothing_is_created(api):
     for fields, wrong in WRONG_FIELDS:
         assert wrong in await create_error(client, **fields), fields
     assert (await client.get("/api/campaigns")).json()["results"] == []
+
+
+async def test_half_a_character_is_refused_by_field(api):
+    client = await register(api)
+    for field in ("title", "message", "niche", "image_url"):
+        body = json.dumps({"title": "T", "target_status": "prospect", "message": "M", "send_now": True, field: "\ud800"})
+        answer = await client.post("/api/campaigns", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code == 422, field
+        assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
 async def test_all_that_is_wrong_is_said_at_once(api):

@@ -9,7 +9,7 @@ from siaran.campaign_progress import drained_campaigns
 from siaran.contracts import CampaignInput, FailoverResult, LaneAction, LaneCheck, LaneInput, LanePlan
 from siaran.lane_standing import lane_standing, plan_lane
 from siaran.lanes import announce_lanes, wake_lanes
-from siaran.ledger.moves import move_batch
+from siaran.ledger.moves import give_up_batch, move_batch
 from siaran.models import Lane, LaneState
 from siaran.temporal import nudge_campaign
 from siaran.tenancy import get_owned
@@ -51,13 +51,17 @@ class LaneActivities:
 
     @activity.defn(name="fail_over")
     async def fail_over(self, lane: LaneInput) -> FailoverResult:
-        """Move a device's pending messages to the owner's other online devices, a batch a transaction, and wake those lanes."""
+        """Move a device's pending messages to the owner's other online devices, a batch a transaction, and wake those lanes.
+
+        What only this device may send stays, unless the device was removed: then it fails, with that as its reason.
+        """
         moved = 0
         targets: set[UUID] = set()
         while True:
             async with self._use.sessions.begin() as session:
+                given_up = await give_up_batch(session, lane.user_id, lane.device_id)
                 batch = await move_batch(session, lane.user_id, lane.device_id, self._use.clock())
-            if not batch:
+            if not batch and not given_up:
                 return FailoverResult(moved, len(targets))
             moved += sum(batch.values())
             targets |= set(batch)

@@ -19,7 +19,10 @@ RECONNECTING = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class LaneStanding:
-    """A lane as its rows show it; `next_due_at` is None when nothing pending may be sent at the moment."""
+    """A lane as its rows show it; `next_due_at` is None when nothing pending may be sent at the moment.
+
+    `has_bound` says that something pending may be sent by this device only.
+    """
 
     device_status: DeviceStatus
     is_gone: bool
@@ -31,6 +34,9 @@ class LaneStanding:
     has_claimed: bool
     next_due_at: datetime | None
     can_move: bool
+    is_deleted: bool = False
+    has_bound: bool = False
+    is_user_inactive: bool = False
 
 
 _STANDING = text("""
@@ -48,7 +54,7 @@ _STANDING = text("""
         SELECT head.scheduled_at,
             (head.campaign_id IS NULL OR c.status IN ('sending', 'waiting'))
                 AND (head.sequence_id IS NULL OR q.status = 'active') AS is_under_way,
-            s.source <> '!' AND coalesce(c.device_strategy, q.device_strategy) <> 'owner'
+            s.source <> '!' AND coalesce(c.device_strategy, q.device_strategy, '') <> 'owner'
                 AND coalesce(c.device_id, q.device_id) IS NULL AS is_movable
         FROM sources s
         CROSS JOIN LATERAL (
@@ -61,10 +67,11 @@ _STANDING = text("""
         WHERE s.source IS NOT NULL
     )
     SELECT d.status AS device_status, d.deleted_at IS NOT NULL OR NOT d.is_active AS is_gone, h.id IS NOT NULL AS has_live_host,
-        d.offline_since_at, d.restricted_until_at, l.paused_at IS NOT NULL AS is_paused,
+        d.offline_since_at, d.restricted_until_at, l.paused_at IS NOT NULL AS is_paused, NOT u.is_active AS is_user_inactive,
         EXISTS (SELECT FROM heads) AS has_pending,
         EXISTS (SELECT FROM broadcast_messages m WHERE m.device_id = d.id AND m.status = 'claimed') AS has_claimed,
         (SELECT min(scheduled_at) FROM heads WHERE is_under_way) AS next_due_at,
+        d.deleted_at IS NOT NULL AS is_deleted, EXISTS (SELECT FROM heads WHERE NOT is_movable) AS has_bound,
         EXISTS (SELECT FROM heads WHERE is_movable) AND EXISTS (
             SELECT FROM user_devices o
             JOIN hosts oh ON oh.id = o.host_id AND oh.ended_at IS NULL AND oh.expires_at > now()
@@ -73,6 +80,7 @@ _STANDING = text("""
                 AND (o.restricted_until_at IS NULL OR o.restricted_until_at <= :now)
         ) AS can_move
     FROM user_devices d
+    JOIN users u ON u.id = d.user_id
     JOIN lanes l ON l.device_id = d.id
     LEFT JOIN hosts h ON h.id = d.host_id AND h.ended_at IS NULL AND h.expires_at > now()
     WHERE d.id = :device AND d.user_id = :user
@@ -90,6 +98,10 @@ def plan_lane(standing: LaneStanding, check: LaneCheck, now: datetime, failover_
     """What a lane does next; while a row is pending it sends it, moves it, or waits and says for what."""
     if not standing.has_pending and not standing.has_claimed:
         return LanePlan(LaneAction.END)
+    if standing.is_user_inactive:
+        return LanePlan(LaneAction.WAIT, "account deactivated", now + LOOK_AGAIN)
+    if standing.is_deleted and standing.has_bound:
+        return LanePlan(LaneAction.FAIL_OVER, "device removed")
     if standing.is_paused:
         return LanePlan(LaneAction.WAIT, "stopped by the user")
     if not standing.has_claimed and standing.next_due_at is None:

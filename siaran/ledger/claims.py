@@ -64,6 +64,7 @@ _CLAIM = text("""
         FROM unnest(CAST(:devices AS uuid[]), CAST(:after AS text[])) AS a(device_id, after_source)
         JOIN user_devices d ON d.id = a.device_id AND d.host_id = :host AND d.is_active AND d.deleted_at IS NULL
             AND (d.restricted_until_at IS NULL OR d.restricted_until_at <= :now)
+        JOIN users u ON u.id = d.user_id AND u.is_active
         JOIN lanes l ON l.device_id = a.device_id AND l.paused_at IS NULL
     ), sources AS (
         SELECT ask.device_id, (
@@ -138,7 +139,7 @@ async def claim_messages(session: AsyncSession, host_id: int, requests: Sequence
     """Claim at most one due message for each asking device, in one transaction that the caller commits.
 
     A device gets none when it has no due row of a campaign or sequence that is under way, when its lane is paused, when it is
-    restricted, or when it is not this host's any more. Rows of suppressed phones end here, and come back marked as such. Raises
+    restricted, when its user is deactivated, or when it is not this host's any more. Rows of suppressed phones end here, and come back marked as such. Raises
     `FencedError` when the host's own lease is gone.
     """
     if (await session.execute(_LEASE, {"host": host_id})).first() is None:

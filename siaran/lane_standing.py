@@ -98,17 +98,11 @@ def plan_lane(standing: LaneStanding, check: LaneCheck, now: datetime, failover_
     """What a lane does next; while a row is pending it sends it, moves it, or waits and says for what."""
     if not standing.has_pending and not standing.has_claimed:
         return LanePlan(LaneAction.END)
-    if standing.is_user_inactive:
-        return LanePlan(LaneAction.WAIT, "account deactivated", now + LOOK_AGAIN)
     if standing.is_deleted and standing.has_bound:
         return LanePlan(LaneAction.FAIL_OVER, "device removed")
-    if standing.is_paused:
-        return LanePlan(LaneAction.WAIT, "stopped by the user")
-    if not standing.has_claimed and standing.next_due_at is None:
-        return LanePlan(LaneAction.WAIT, "campaign paused")
-    away = _away(standing, now, failover_after)
-    if away is not None:
-        return away
+    held = _held(standing, now) or _away(standing, now, failover_after)
+    if held is not None:
+        return held
     if not standing.has_claimed and standing.next_due_at is not None and standing.next_due_at > now:
         return LanePlan(LaneAction.WAIT, "next message due", standing.next_due_at)
     if check.ended is SliceEnd.CAP and check.next_at is not None and check.next_at > now:
@@ -116,6 +110,17 @@ def plan_lane(standing: LaneStanding, check: LaneCheck, now: datetime, failover_
     if check.ended in {SliceEnd.OFFLINE, SliceEnd.FENCED}:
         return LanePlan(LaneAction.WAIT, "connection", now + RECONNECTING)
     return LanePlan(LaneAction.SEND)
+
+
+def _held(standing: LaneStanding, now: datetime) -> LanePlan | None:
+    """The plan of a lane whose messages somebody holds back; None when nobody does."""
+    if standing.is_user_inactive:
+        return LanePlan(LaneAction.WAIT, "account deactivated", now + LOOK_AGAIN)
+    if standing.is_paused:
+        return LanePlan(LaneAction.WAIT, "stopped by the user")
+    if not standing.has_claimed and standing.next_due_at is None:
+        return LanePlan(LaneAction.WAIT, "campaign paused")
+    return None
 
 
 def _away(standing: LaneStanding, now: datetime, failover_after: timedelta) -> LanePlan | None:

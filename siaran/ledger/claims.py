@@ -139,8 +139,8 @@ async def claim_messages(session: AsyncSession, host_id: int, requests: Sequence
     """Claim at most one due message for each asking device, in one transaction that the caller commits.
 
     A device gets none when it has no due row of a campaign or sequence that is under way, when its lane is paused, when it is
-    restricted, when its user is deactivated, or when it is not this host's any more. Rows of suppressed phones end here, and come back marked as such. Raises
-    `FencedError` when the host's own lease is gone.
+    restricted, when its user is deactivated, or when it is not this host's any more. Rows of suppressed phones end here, and
+    come back marked as such. Raises `FencedError` when the host's own lease is gone.
     """
     if (await session.execute(_LEASE, {"host": host_id})).first() is None:
         raise FencedError

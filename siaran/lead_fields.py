@@ -1,5 +1,6 @@
 """The fields of a lead as people write them, cleaned and checked alike for the API, the CSV import and the command line."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from siaran.errors import FieldError, Invalid
@@ -17,7 +18,7 @@ class Niche(NamedTuple):
     """What the user wrote, and the whole tags in it."""
 
     text: str
-    tags: list[str]
+    tags: tuple[str, ...]
 
 
 def clean_name(raw: str) -> str:
@@ -28,10 +29,11 @@ def clean_name(raw: str) -> str:
     return _bounded("name", name, NAME_LENGTH)
 
 
+@lru_cache(1_000)  # a file has the same few over and over
 def clean_niche(raw: str) -> Niche:
     """The text without blanks around it, and its tags; raises `Invalid` when the text or one of its tags is too long."""
     text = _bounded("niche", _trimmed("niche", raw), NICHE_LENGTH)
-    tags = parse_niches(text)
+    tags = tuple(parse_niches(text))
     if any(len(tag) > TAG_LENGTH for tag in tags):
         raise Invalid.field("niche", f"has a tag of over {TAG_LENGTH} characters")
     return Niche(text, tags)

@@ -32,7 +32,7 @@ class LeadRow(NamedTuple):
     name: str
     phone: str
     niche: str
-    niches: list[str]
+    niches: tuple[str, ...]
     target_status: str
     journey: str
     device_id: UUID | None

@@ -148,7 +148,7 @@ def clean_values(values: LeadValues, country: str) -> dict[str, object]:
 
 _CLEANERS: Mapping[str, Callable[[str], dict[str, object]]] = {
     "name": lambda raw: {"name": clean_name(raw)},
-    "niche": lambda raw: {"niche": clean_niche(raw).text, "niches": clean_niche(raw).tags},
+    "niche": lambda raw: {"niche": clean_niche(raw).text, "niches": list(clean_niche(raw).tags)},
     "target_status": lambda raw: {"target_status": parse_target_status(raw)},
     "additional_note": lambda raw: {"journey": clean_note(raw)},
     "consent_source": lambda raw: {"consent_source": clean_source(raw) or None},

@@ -2,16 +2,20 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from httpx import AsyncClient
 from sqlalchemy import select
 
 from siaran.models import BroadcastMessage
 from tests.api.conftest import register
 from tests.api.devices import add_device
 
-SITI = {
+Results = dict[str, Any]
+
+SITI: Results = {
     "name": "Siti Aminah",
     "phone": "+60 12-345 6789",
     "niche": "EXSTART, itadress",
@@ -30,21 +34,22 @@ async def stranger(api):
     return await register(api, email="other@example.com", full_name="Other")
 
 
-async def add(client, **fields):
+async def add(client: AsyncClient, **fields: object) -> Results:
     """Add a lead; returns it."""
     answer = await client.post("/api/leads", json={**SITI, **fields})
     assert answer.status_code == 201, answer.text
-    return answer.json()["results"]
+    results: Results = answer.json()["results"]
+    return results
 
 
-async def read(client, path="/api/leads", **params):
+async def read(client: AsyncClient, path: str = "/api/leads", **params: str) -> Any:
     """One page of a list; returns its leads."""
     answer = await client.get(path, params=params)
     assert answer.status_code == 200, answer.text
     return answer.json()["results"]
 
 
-async def names(client, path="/api/leads", **params):
+async def names(client: AsyncClient, path: str = "/api/leads", **params: str) -> list[str]:
     return [lead["name"] for lead in await read(client, path, **params)]
 
 
@@ -85,7 +90,7 @@ async def test_the_fields_of_the_original_are_understood(aisyah):
     assert (lead["target_status"], lead["additional_note"], lead["device_id"]) == ("customer", "x", None)
 
 
-REFUSED = [
+REFUSED: list[tuple[Results, str, str]] = [
     ({"name": " "}, "name", "is empty"),
     ({"name": "x" * 201}, "name", "is longer than 200 characters"),
     ({"name": "a\0b"}, "name", "contains a NUL character"),
@@ -145,7 +150,7 @@ async def test_two_users_may_have_the_same_contact(aisyah, stranger):
     assert mine["phone"] == theirs["phone"]
 
 
-CHANGES = [
+CHANGES: list[tuple[Results, Results]] = [
     ({"name": "Siti binti Ali"}, {"name": "Siti binti Ali"}),
     ({"phone": "013-987 6543"}, {"phone": "60139876543"}),
     ({"niche": "vitac"}, {"niche": "vitac", "niches": ["VITAC"]}),

@@ -5,6 +5,7 @@ import io
 from uuid import uuid4
 
 import pytest
+from httpx import AsyncClient
 
 from tests.api.conftest import register
 from tests.api.devices import add_device
@@ -24,7 +25,7 @@ async def aisyah(api):
     return await register(api)
 
 
-async def add_leads(client):
+async def add_leads(client: AsyncClient) -> str:
     """Add the leads, the first two to a device; returns its id."""
     device_id = str(await add_device(client))
     for n, lead in enumerate(LEADS):
@@ -33,7 +34,7 @@ async def add_leads(client):
     return device_id
 
 
-async def export(client, path="/api/leads/export", **params):
+async def export(client: AsyncClient, path: str = "/api/leads/export", **params: str) -> list[dict[str, str]]:
     """The rows of an export."""
     answer = await client.get(path, params=params)
     assert answer.status_code == 200, answer.text
@@ -102,7 +103,7 @@ async def test_leads_of_a_deleted_device_are_exported_without_it_and_keep_it(ais
 async def test_an_export_can_be_filtered(aisyah):
     device_id = await add_leads(aisyah)
 
-    async def phones(path="/api/leads/export", **params):
+    async def phones(path: str = "/api/leads/export", **params: str) -> list[str]:
         return [row["phone"][-1] for row in await export(aisyah, path, **params)]
 
     assert await phones(target_status="customer") == ["2"]

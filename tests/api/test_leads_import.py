@@ -6,17 +6,21 @@ import io
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from httpx import AsyncClient, Response
 from sqlalchemy import func, select
 
+from siaran.lead_rows import Verdict
 from siaran.leads_import import ImportTarget, import_leads
 from siaran.models import Lead
 from tests.api.conftest import another_client, register
 from tests.api.devices import add_device
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "leads.csv"
+Results = dict[str, Any]
 COUNTS = ("success", "failed", "new", "updated", "unchanged", "duplicates", "invalid")
 
 MESSY = """name,phone,niche,target_status,additional_note
@@ -38,23 +42,24 @@ async def stranger(api):
     return await register(api, email="other@example.com", full_name="Other")
 
 
-async def upload(client, content, path="/api/leads/import", **params):
+async def upload(client: AsyncClient, content: str | bytes, path: str = "/api/leads/import", **params: Any) -> Response:
     data = content.encode() if isinstance(content, str) else content
     return await client.post(path, files={"file": ("leads.csv", data, "text/csv")}, params=params)
 
 
-async def import_file(client, content, path="/api/leads/import", **params):
+async def import_file(client: AsyncClient, content: str | bytes, path: str = "/api/leads/import", **params: Any) -> Results:
     """Import a file; returns the results."""
     answer = await upload(client, content, path, **params)
     assert answer.status_code == 200, answer.text
-    return answer.json()["results"]
+    results: Results = answer.json()["results"]
+    return results
 
 
-def counts(results):
+def counts(results: Results) -> tuple[int, ...]:
     return tuple(results[name] for name in COUNTS)
 
 
-async def leads_of(client):
+async def leads_of(client: AsyncClient) -> dict[str, Results]:
     """All leads by name."""
     answer = await client.get("/api/leads", params={"limit": 500})
     return {lead["name"]: lead for lead in answer.json()["results"]}
@@ -192,7 +197,8 @@ async def test_a_file_that_is_none_of_leads_is_refused(aisyah, dry_run):
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["field"] == "file"
         assert reason in answer.json()["errors"][0]["reason"]
-    for body in ({"files": {"other": b"x"}}, {"data": {"file": "text"}}, {"json": {}}, {}):
+    bodies: list[Results] = [{"files": {"other": b"x"}}, {"data": {"file": "text"}}, {"json": {}}, {}]
+    for body in bodies:
         answer = await aisyah.post("/api/leads/import", **body)
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["field"] == "file"
@@ -214,7 +220,7 @@ async def test_the_example_file_is_imported_as_its_readme_says(aisyah):
     assert counts(await import_file(aisyah, content)) == (980, 28, 0, 0, 980, 20, 8)
 
 
-def many(rows):
+def many(rows: int) -> bytes:
     """A file with so many good rows, every 20th twice, and every 50th without a phone."""
     lines = ["name,phone,niche,notes"]
     for n in range(rows):
@@ -244,13 +250,13 @@ async def test_imports_of_one_user_at_the_same_time_neither_fail_nor_double_anyo
     reports = await asyncio.gather(
         *(import_leads(sessions, io.BytesIO(content), target, now=now) for content in (b"\n".join(lines), backwards))
     )
-    assert sum(report.counts["new"] for report in reports) == 5_880
+    assert sum(report.counts[Verdict.NEW] for report in reports) == 5_880
     assert {report.success for report in reports} == {5_880}
 
 
 async def test_progress_is_told_after_each_batch(aisyah, sessions):
     user_id = UUID((await aisyah.post("/api/leads", json={"name": "x", "phone": "0199999999"})).json()["results"]["user_id"])
-    done = []
+    done: list[int] = []
     report = await import_leads(
         sessions, io.BytesIO(many(6_000)), ImportTarget(user_id, None, "MY"), now=datetime.now(UTC), on_batch=done.append
     )

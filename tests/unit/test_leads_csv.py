@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from siaran.errors import Invalid
 from siaran.lead_duplicates import SeenPhones
-from siaran.lead_rows import RowRules, Verdict, read_batches
+from siaran.lead_rows import LeadRow, RejectedRow, RowRules, Verdict, read_batches
 from siaran.leads_csv import COLUMNS, LeadFile, escape_cell, unescape_cell, write_records
 
 DEVICE = UUID("0b9e42a5-4f5c-4b8e-9f0e-0f3a6c1d2e3f")
@@ -21,7 +21,7 @@ def open_file(content: str | bytes) -> LeadFile:
     return LeadFile(io.BytesIO(content.encode() if isinstance(content, str) else content))
 
 
-def rows_of(content: str | bytes):
+def rows_of(content: str | bytes) -> tuple[list[LeadRow], list[RejectedRow]]:
     """The importable rows and the rejected ones."""
     batches = list(read_batches(open_file(content), RULES, size=3))
     return [row for batch in batches for row in batch.rows], [row for batch in batches for row in batch.rejected]
@@ -37,7 +37,7 @@ def test_a_row_gives_a_lead():
     assert row.name == "Siti Aminah"
     assert row.phone == "60123456789"
     assert row.niche == "exstart,ITADRESS"
-    assert row.niches == ["EXSTART", "ITADRESS"]
+    assert row.niches == ("EXSTART", "ITADRESS")
     assert row.target_status == "customer"
     assert row.journey == 'says "hi"\nlater'
     assert row.device_id == DEVICE
@@ -50,8 +50,8 @@ def test_byte_order_mark_delimiter_and_line_ends_do_not_matter(mark, delimiter, 
     lines = [["name", "phone", "niche"], ["Ah Meng", "0123456789", '"A,B;C"'], ["Siti", "0123456788", ""]]
     rows, rejected = rows_of(mark + end.join(delimiter.join(line) for line in lines).encode())
     assert [(row.line, row.name, row.phone, row.niches) for row in rows] == [
-        (2, "Ah Meng", "60123456789", ["A", "B", "C"]),
-        (3, "Siti", "60123456788", []),
+        (2, "Ah Meng", "60123456789", ("A", "B", "C")),
+        (3, "Siti", "60123456788", ()),
     ]
     assert rejected == []
 

@@ -34,7 +34,8 @@ _DEVICES = text("""
     ORDER BY d.created_at, d.id
 """)
 
-# The lead's own device (strategy `owner`), else the device that wrote to the contact last (`sticky`), else round robin.
+# The lead's own device alone (strategy `owner`), the device that wrote to the contact last (`sticky`), else round robin.
+# A lead without a device of its own cannot be written to by strategy `owner`: its row says so from the start.
 _EXPAND = text("""
     WITH page AS (
         SELECT l.id, l.phone, l.name, l.niche, l.device_id, row_number() OVER (ORDER BY l.id) - 1 AS position
@@ -42,7 +43,7 @@ _EXPAND = text("""
     ), placed AS (
         SELECT page.*, CASE :strategy
             WHEN 'owner' THEN (SELECT d.id FROM user_devices d
-                WHERE d.id = page.device_id AND d.user_id = :user AND d.deleted_at IS NULL AND d.jid IS NOT NULL)
+                WHERE d.id = page.device_id AND d.user_id = :user AND d.deleted_at IS NULL)
             WHEN 'sticky' THEN (SELECT m.device_id FROM broadcast_messages m
                 WHERE m.user_id = :user AND m.recipient_phone = page.phone AND m.sent_at IS NOT NULL
                     AND m.device_id = ANY(CAST(:devices AS uuid[])) ORDER BY m.sent_at DESC LIMIT 1)
@@ -50,15 +51,17 @@ _EXPAND = text("""
         FROM page
     ), written AS (
         INSERT INTO broadcast_messages (user_id, device_id, campaign_id, lead_id, source, recipient_phone, recipient_name,
-            recipient_niche, message_type, status, cycle, scheduled_at)
+            recipient_niche, message_type, scheduled_at, cycle, status, error_code, error_message)
         SELECT :user, coalesce(bound_to,
                 (CAST(:devices AS uuid[]))[1 + (position + :offset) % cardinality(CAST(:devices AS uuid[]))]),
-            :campaign, id, :source, phone, name, niche, :type, 'pending', 0, :now
-        FROM placed ORDER BY id
+            :campaign, id, :source, phone, name, niche, :type, :now, 0,
+            CASE WHEN is_homeless THEN 'failed' ELSE 'pending' END, CASE WHEN is_homeless THEN 'no_own_device' END,
+            CASE WHEN is_homeless THEN 'This lead has no device of its own to be written to from.' END
+        FROM (SELECT placed.*, :strategy = 'owner' AND bound_to IS NULL AS is_homeless FROM placed) p ORDER BY id
         ON CONFLICT (campaign_id, recipient_phone) DO NOTHING
-        RETURNING device_id
+        RETURNING device_id, status
     )
-    SELECT device_id, count(*) AS messages FROM written GROUP BY device_id
+    SELECT device_id, status, count(*) AS messages FROM written GROUP BY device_id, status
 """)
 
 
@@ -108,11 +111,10 @@ async def expand_page(session: AsyncSession, campaign: CampaignInput, now: datet
         return _Page("stopped", {})
     row.status, row.status_reason = CampaignStatus.SENDING, None
     leads = await _next_leads(session, row)
-    placed = await _write_page(session, row, leads, devices, now)
-    row.expanded += sum(placed.values())
-    await change_counters(
-        session, [Change(row.id, device, row.user_id, None, MessageStatus.PENDING, count) for device, count in placed.items()]
-    )
+    written = await _write_page(session, row, leads, devices, now)
+    row.expanded += sum(change.count for change in written)
+    await change_counters(session, written)
+    placed = {change.device_id: change.count for change in written if change.after is MessageStatus.PENDING}
     if len(leads) < PAGE:
         row.expanded_at = now
         return _Page("finished", placed)
@@ -128,8 +130,8 @@ async def _next_leads(session: AsyncSession, row: Campaign) -> Sequence[int]:
 
 async def _write_page(
     session: AsyncSession, row: Campaign, leads: Sequence[int], devices: Sequence[UUID], now: datetime
-) -> dict[UUID, int]:
-    """Insert a page's ledger rows; returns how many went to which device."""
+) -> list[Change]:
+    """Insert a page's ledger rows; returns how many of which state went to which device."""
     written = await session.execute(
         _EXPAND,
         {
@@ -144,7 +146,7 @@ async def _write_page(
             "now": now,
         },
     )
-    return {line.device_id: line.messages for line in written}
+    return [Change(row.id, line.device_id, row.user_id, None, MessageStatus(line.status), line.messages) for line in written]
 
 
 async def _usable_devices(session: AsyncSession, row: Campaign, now: datetime) -> Sequence[UUID]:

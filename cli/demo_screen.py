@@ -54,8 +54,7 @@ class Screen:
         """Show how far the campaign is."""
         if self._live is not None:
             self._live.update(Group(Text(), progress_view(campaign, report)), refresh=True)
-        elif self.seconds - self._told > LINE_SECONDS:
+        elif (counts := campaign["counts"])["total"] and self.seconds - self._told > LINE_SECONDS:
             self._told = self.seconds
-            counts = campaign["counts"]
             done = counts["total"] - counts["pending"]
             self.say(f"{done:,} of {counts['total']:,} messages are done, {report['activeDevices']} devices online")

@@ -20,10 +20,13 @@ from siaran.settings import Settings
 
 DEVICES_A_HOST = 5
 FAILOVER_SECONDS = 5
+RECEIPT_WAIT_SECONDS = 6
+"""Twice as long as a receipt takes on the simulated network."""
 
 APP_ENVIRONMENT = {
     "SIARAN_SIMULATED_HOST_CAPACITY": str(DEVICES_A_HOST),
     "SIARAN_FAILOVER_AFTER_SECONDS": str(FAILOVER_SECONDS),
+    "SIARAN_RECEIPT_WAIT_SECONDS": str(RECEIPT_WAIT_SECONDS),
 }
 
 

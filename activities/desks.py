@@ -33,6 +33,7 @@ class Desk:
     after_source: str
     next_at: datetime
     is_settled: bool = False
+    mean_gap_seconds: float | None = None
 
     def ready_at(self, now: datetime) -> datetime:
         """The earliest instant at which the gap is over and no cap is exceeded."""

@@ -32,6 +32,9 @@ log = structlog.get_logger()
 SLICE = timedelta(seconds=60)
 """How long a slice takes new messages when many lanes are awake."""
 
+USUAL_GAP_SECONDS = 20.0
+"""The mean of the default delays, 10 to 30 s."""
+
 CLAIM_AHEAD = timedelta(milliseconds=60)
 """A claim is asked for this long before its turn, so that its group commit does not make the message late."""
 
@@ -135,14 +138,21 @@ class SendActivities:
                 self._desks[order.device_id] = desk
         return desk
 
-    def _window(self) -> timedelta:
+    def _window(self, desk: Desk) -> timedelta:
+        """How long one activity sends: one message while all lanes together send little, a slice above that.
+
+        What Temporal can bear is messages a second. `slice_above_lanes` counts lanes at a usual gap; shorter gaps weigh more.
+        """
         if self._settings.send_window != "auto":
             return min(timedelta(seconds=self._settings.send_window), SLICE)
-        return SLICE if self.lanes_running > self._settings.slice_above_lanes else timedelta(0)
+        if desk.mean_gap_seconds is None:
+            return timedelta(0)
+        load = self.lanes_running * USUAL_GAP_SECONDS / max(desk.mean_gap_seconds, 0.1)
+        return SLICE if load > self._settings.slice_above_lanes else timedelta(0)
 
     async def _slice(self, desk: Desk) -> SendResult:
         tally = Tally()
-        window = self._window()
+        window = self._window(desk)
         end_at = self._clock() + window
         while True:
             if self._draining or self._transmitter.transport.state(desk.device_id) is not DeviceState.ONLINE:
@@ -184,6 +194,7 @@ class SendActivities:
         if claim is not None:
             desk.after_source = claim.source
             desk.caps = claim.caps
+            desk.mean_gap_seconds = (claim.min_delay_seconds + claim.max_delay_seconds) / 2
         return claim
 
     async def _transmit(self, desk: Desk, claim: Claim, tally: Tally) -> SliceEnd | None:

@@ -13,6 +13,9 @@ from siaran.models import DeviceStatus
 LOOK_AGAIN = timedelta(seconds=60)
 """How often a lane that waits for a device, its own or another, looks again by itself."""
 
+LOOK_RARELY = timedelta(minutes=10)
+"""How often a lane looks again that waits for a person: what it waits with may have been cancelled meanwhile."""
+
 RECONNECTING = timedelta(seconds=2)
 """How long a lane waits for a connection that PostgreSQL still shows as there."""
 
@@ -37,6 +40,11 @@ class LaneStanding:
     is_deleted: bool = False
     has_bound: bool = False
     is_user_inactive: bool = False
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a host says that the device is online."""
+        return self.device_status is DeviceStatus.ONLINE and self.has_live_host and not self.is_gone
 
 
 _STANDING = text("""
@@ -100,15 +108,18 @@ def plan_lane(standing: LaneStanding, check: LaneCheck, now: datetime, failover_
         return LanePlan(LaneAction.END)
     if standing.is_deleted and standing.has_bound:
         return LanePlan(LaneAction.FAIL_OVER, "device removed")
+    if standing.is_connected and check.ended in {SliceEnd.OFFLINE, SliceEnd.FENCED}:
+        return LanePlan(LaneAction.WAIT, "connection", now + RECONNECTING)
+    if standing.is_connected and standing.has_claimed:
+        # What somebody who is gone had claimed is settled first, which transmits nothing: no campaign ends before.
+        return LanePlan(LaneAction.SEND)
     held = _held(standing, now) or _away(standing, now, failover_after)
     if held is not None:
         return held
-    if not standing.has_claimed and standing.next_due_at is not None and standing.next_due_at > now:
+    if standing.next_due_at is not None and standing.next_due_at > now:
         return LanePlan(LaneAction.WAIT, "next message due", standing.next_due_at)
     if check.ended is SliceEnd.CAP and check.next_at is not None and check.next_at > now:
         return LanePlan(LaneAction.WAIT, "cap of the device", check.next_at)
-    if check.ended in {SliceEnd.OFFLINE, SliceEnd.FENCED}:
-        return LanePlan(LaneAction.WAIT, "connection", now + RECONNECTING)
     return LanePlan(LaneAction.SEND)
 
 
@@ -117,9 +128,9 @@ def _held(standing: LaneStanding, now: datetime) -> LanePlan | None:
     if standing.is_user_inactive:
         return LanePlan(LaneAction.WAIT, "account deactivated", now + LOOK_AGAIN)
     if standing.is_paused:
-        return LanePlan(LaneAction.WAIT, "stopped by the user")
+        return LanePlan(LaneAction.WAIT, "stopped by the user", now + LOOK_RARELY)
     if not standing.has_claimed and standing.next_due_at is None:
-        return LanePlan(LaneAction.WAIT, "campaign paused")
+        return LanePlan(LaneAction.WAIT, "campaign paused", now + LOOK_RARELY)
     return None
 
 
@@ -127,8 +138,7 @@ def _away(standing: LaneStanding, now: datetime, failover_after: timedelta) -> L
     """The plan of a lane whose device cannot send at the moment; None when it can."""
     restricted = standing.restricted_until_at is not None and standing.restricted_until_at > now
     lost = standing.is_gone or standing.device_status in {DeviceStatus.BANNED, DeviceStatus.LOGGED_OUT}
-    offline = standing.device_status is not DeviceStatus.ONLINE or not standing.has_live_host
-    if not (restricted or lost or offline):
+    if standing.is_connected and not restricted:
         return None
     why = "device restricted" if restricted else "device removed" if standing.is_gone else f"device {_plain(standing)}"
     if standing.next_due_at is not None and standing.can_move:

@@ -60,8 +60,8 @@ def create(
         }
         campaign = client.post("/api/campaigns", {name: value for name, value in body.items() if value is not None})
         if not watch:
-            sentence = f"Campaign {campaign['id']} is {status_sentence(campaign)}."
-            print_for(as_json, campaign, sentence)
+            due = f"{campaign['campaign_date']} at {campaign['scheduled_time'][:5]}" if date else "now"
+            print_for(as_json, campaign, f"Campaign {campaign['id']} is created and due {due}.")
             return
         _watch(client, campaign["id"], as_json)
 

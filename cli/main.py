@@ -4,6 +4,7 @@ import typer
 
 from cli import campaigns, devices, leads, processes, workers
 from cli.demo import demo
+from cli.doctor import doctor
 from cli.login import login, logout
 
 app = typer.Typer(
@@ -16,7 +17,7 @@ app = typer.Typer(
 RUN = "Run Siaran"
 USE = "Use a Siaran that runs"
 
-for command in (processes.up, demo, processes.api, processes.worker, processes.fleet, processes.migrate):
+for command in (processes.up, demo, processes.api, processes.worker, processes.fleet, processes.migrate, doctor):
     app.command(rich_help_panel=RUN)(command)
 for command in (login, logout):
     app.command(rich_help_panel=USE)(command)

@@ -1,4 +1,4 @@
-"""The first schema: every table of the contract, the ledger, hosts and lanes."""
+"""The first schema: accounts, devices with hosts and lanes, leads, campaigns, sequences, the ledger, chats and media."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,11 +11,13 @@ depends_on = None
 
 
 def upgrade() -> None:
+    # Lets the index of niches begin with their owner.
+    op.execute("CREATE EXTENSION IF NOT EXISTS btree_gin")
     op.create_table(
         "hosts",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("server", sa.Text(), nullable=False),
-        sa.Column("transport", sa.Text(), nullable=False),
+        sa.Column("transport", siaran.models.base.TextEnum(), nullable=False),
         sa.Column("capacity", sa.Integer(), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
@@ -31,14 +33,24 @@ def upgrade() -> None:
         sa.Column("email", sa.Text(), nullable=False),
         sa.Column("full_name", sa.Text(), nullable=False),
         sa.Column("password_hash", sa.Text(), nullable=False),
-        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("role", siaran.models.base.TextEnum(), nullable=False),
         sa.Column("timezone", sa.Text(), nullable=False),
         sa.Column("country", sa.Text(), nullable=False),
         sa.Column("is_active", sa.Boolean(), nullable=False),
+        sa.Column("quiet_from", sa.Time(), nullable=True),
+        sa.Column("quiet_until", sa.Time(), nullable=True),
+        sa.Column("sending_weekdays", sa.ARRAY(sa.SmallInteger()), nullable=False),
+        sa.Column("contact_limit", sa.Integer(), nullable=True),
+        sa.Column("contact_limit_days", sa.Integer(), nullable=False),
+        sa.Column("opt_out_words", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("opt_out_reply", sa.Text(), nullable=False),
         sa.Column("password_changed_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint("role IN ('user', 'admin')", name=op.f("ck_users_role")),
+        sa.CheckConstraint("(quiet_from IS NULL) = (quiet_until IS NULL)", name=op.f("ck_users_quiet_hours")),
+        sa.CheckConstraint("contact_limit > 0 AND contact_limit_days > 0", name=op.f("ck_users_contact_limit")),
+        sa.CheckConstraint("sending_weekdays <@ ARRAY[1,2,3,4,5,6,7]::smallint[]", name=op.f("ck_users_sending_weekdays")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
     )
     op.create_index("uq_users_email", "users", [sa.literal_column("lower(email)")], unique=True)
@@ -75,6 +87,21 @@ def upgrade() -> None:
     op.create_index(op.f("ix_audit_log_created_at"), "audit_log", ["created_at"], unique=False)
     op.create_index(op.f("ix_audit_log_owner_id_created_at"), "audit_log", ["owner_id", "created_at"], unique=False)
     op.create_table(
+        "media",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("mime_type", sa.Text(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("file_name", sa.Text(), nullable=False),
+        sa.Column("source_url", sa.Text(), nullable=True),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_media_user_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_media")),
+        sa.UniqueConstraint("user_id", "sha256", name=op.f("uq_media_user_id_sha256")),
+    )
+    op.create_table(
         "password_resets",
         sa.Column("token_hash", sa.LargeBinary(), nullable=False),
         sa.Column("created_by", sa.Uuid(), nullable=False),
@@ -87,31 +114,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_password_resets")),
     )
     op.create_table(
-        "suppressions",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("phone", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.Column("lifted_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("user_id", sa.Uuid(), nullable=False),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_suppressions_user_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_suppressions")),
-    )
-    op.create_index(
-        "uq_suppressions_in_force",
-        "suppressions",
-        ["user_id", "phone"],
-        unique=True,
-        postgresql_where=sa.text("lifted_at IS NULL"),
-    )
-    op.create_table(
         "user_devices",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("device_name", sa.Text(), nullable=False),
         sa.Column("phone", sa.Text(), nullable=False),
         sa.Column("jid", sa.Text(), nullable=True),
-        sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("transport", sa.Text(), nullable=False),
+        sa.Column("status", siaran.models.base.TextEnum(), nullable=False),
+        sa.Column("transport", siaran.models.base.TextEnum(), nullable=False),
         sa.Column("link_generation", sa.Integer(), nullable=False),
         sa.Column("is_active", sa.Boolean(), nullable=False),
         sa.Column("max_per_minute", sa.Integer(), nullable=False),
@@ -119,6 +128,9 @@ def upgrade() -> None:
         sa.Column("max_per_day", sa.Integer(), nullable=False),
         sa.Column("min_delay_seconds", sa.Integer(), nullable=False),
         sa.Column("max_delay_seconds", sa.Integer(), nullable=False),
+        sa.Column("warm_up_started_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("warm_up_first_day", sa.Integer(), nullable=True),
+        sa.Column("warm_up_daily_step", sa.Integer(), nullable=True),
         sa.Column("host_id", sa.BigInteger(), nullable=True),
         sa.Column("last_seen", sa.DateTime(timezone=True), nullable=True),
         sa.Column("offline_since_at", sa.DateTime(timezone=True), nullable=True),
@@ -137,6 +149,7 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "min_delay_seconds >= 0 AND max_delay_seconds >= min_delay_seconds", name=op.f("ck_user_devices_delays")
         ),
+        sa.CheckConstraint("warm_up_first_day > 0 AND warm_up_daily_step > 0", name=op.f("ck_user_devices_warm_up")),
         sa.ForeignKeyConstraint(["host_id"], ["hosts.id"], name=op.f("fk_user_devices_host_id")),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_user_devices_user_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_user_devices")),
@@ -182,12 +195,27 @@ def upgrade() -> None:
     op.create_index(op.f("ix_user_sessions_expires_at"), "user_sessions", ["expires_at"], unique=False)
     op.create_index(op.f("ix_user_sessions_user_id"), "user_sessions", ["user_id"], unique=False)
     op.create_table(
+        "activity_log",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("device_id", sa.Uuid(), nullable=True),
+        sa.Column("details", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(["device_id"], ["user_devices.id"], name=op.f("fk_activity_log_device_id")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_activity_log_user_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_activity_log")),
+    )
+    op.create_index(op.f("ix_activity_log_user_id_device_id_id"), "activity_log", ["user_id", "device_id", "id"], unique=False)
+    op.create_index(op.f("ix_activity_log_user_id_id"), "activity_log", ["user_id", "id"], unique=False)
+    op.create_table(
         "campaigns",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("device_id", sa.Uuid(), nullable=True),
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("niche", sa.Text(), nullable=False),
-        sa.Column("target_status", sa.Text(), nullable=False),
+        sa.Column("target_status", siaran.models.base.TextEnum(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("image_url", sa.Text(), nullable=True),
         sa.Column("message_type", sa.Text(), nullable=False),
@@ -196,9 +224,13 @@ def upgrade() -> None:
         sa.Column("scheduled_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("min_delay_seconds", sa.Integer(), nullable=False),
         sa.Column("max_delay_seconds", sa.Integer(), nullable=False),
-        sa.Column("device_strategy", sa.Text(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("device_strategy", siaran.models.base.TextEnum(), nullable=False),
+        sa.Column("status", siaran.models.base.TextEnum(), nullable=False),
         sa.Column("status_reason", sa.Text(), nullable=True),
+        sa.Column("canary_size", sa.Integer(), nullable=True),
+        sa.Column("canary_passed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("stop_failed_percent", sa.Integer(), nullable=True),
+        sa.Column("stop_opted_out_percent", sa.Integer(), nullable=True),
         sa.Column("expansion_cursor", sa.BigInteger(), nullable=False),
         sa.Column("expanded", sa.Integer(), nullable=False),
         sa.Column("expanded_at", sa.DateTime(timezone=True), nullable=True),
@@ -215,9 +247,12 @@ def upgrade() -> None:
             name=op.f("ck_campaigns_status"),
         ),
         sa.CheckConstraint("target_status IN ('prospect', 'customer')", name=op.f("ck_campaigns_target_status")),
+        sa.CheckConstraint("canary_size > 0", name=op.f("ck_campaigns_canary_size")),
         sa.CheckConstraint(
             "min_delay_seconds >= 0 AND max_delay_seconds >= min_delay_seconds", name=op.f("ck_campaigns_delays")
         ),
+        sa.CheckConstraint("stop_failed_percent BETWEEN 1 AND 100", name=op.f("ck_campaigns_stop_failed_percent")),
+        sa.CheckConstraint("stop_opted_out_percent BETWEEN 1 AND 100", name=op.f("ck_campaigns_stop_opted_out_percent")),
         sa.ForeignKeyConstraint(["device_id"], ["user_devices.id"], name=op.f("fk_campaigns_device_id")),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_campaigns_user_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_campaigns")),
@@ -239,7 +274,7 @@ def upgrade() -> None:
     op.create_table(
         "lanes",
         sa.Column("device_id", sa.Uuid(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("state", siaran.models.base.TextEnum(), nullable=False),
         sa.Column("wakes", sa.BigInteger(), nullable=False),
         sa.Column("waiting_for", sa.Text(), nullable=True),
         sa.Column("waiting_until_at", sa.DateTime(timezone=True), nullable=True),
@@ -263,6 +298,30 @@ def upgrade() -> None:
     op.create_index("ix_lanes_awake", "lanes", ["state"], unique=False, postgresql_where=sa.text("state <> 'asleep'"))
     op.create_index(op.f("ix_lanes_user_id"), "lanes", ["user_id"], unique=False)
     op.create_table(
+        "lead_imports",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("device_id", sa.Uuid(), nullable=True),
+        sa.Column("file_name", sa.Text(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("is_dry_run", sa.Boolean(), nullable=False),
+        sa.Column("columns", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("status", siaran.models.base.TextEnum(), nullable=False),
+        sa.Column("bytes_done", sa.BigInteger(), nullable=False),
+        sa.Column("rows_done", sa.Integer(), nullable=False),
+        sa.Column("counts", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.CheckConstraint(
+            "status IN ('queued', 'running', 'done', 'failed', 'cancelled')", name=op.f("ck_lead_imports_status")
+        ),
+        sa.ForeignKeyConstraint(["device_id"], ["user_devices.id"], name=op.f("fk_lead_imports_device_id")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_lead_imports_user_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_lead_imports")),
+    )
+    op.create_index(op.f("ix_lead_imports_user_id_created_at"), "lead_imports", ["user_id", "created_at"], unique=False)
+    op.create_table(
         "leads",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("device_id", sa.Uuid(), nullable=True),
@@ -272,7 +331,7 @@ def upgrade() -> None:
         sa.Column("niches", sa.ARRAY(sa.Text()), nullable=False),
         sa.Column("journey", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("target_status", sa.Text(), nullable=False),
+        sa.Column("target_status", siaran.models.base.TextEnum(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("consent_source", sa.Text(), nullable=True),
         sa.Column("consent_at", sa.DateTime(timezone=True), nullable=True),
@@ -287,7 +346,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_leads")),
         sa.UniqueConstraint("user_id", "phone", name=op.f("uq_leads_user_id_phone")),
     )
-    op.create_index("ix_leads_niches", "leads", ["niches"], unique=False, postgresql_using="gin")
+    op.create_index("ix_leads_niches", "leads", ["user_id", "niches"], unique=False, postgresql_using="gin")
     op.create_index(op.f("ix_leads_user_id_device_id_id"), "leads", ["user_id", "device_id", "id"], unique=False)
     op.create_index(op.f("ix_leads_user_id_id"), "leads", ["user_id", "id"], unique=False)
     op.create_index(op.f("ix_leads_user_id_target_status_id"), "leads", ["user_id", "target_status", "id"], unique=False)
@@ -325,11 +384,11 @@ def upgrade() -> None:
         sa.Column("description", sa.Text(), nullable=False),
         sa.Column("niche", sa.Text(), nullable=False),
         sa.Column("target_status", sa.Text(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("status", siaran.models.base.TextEnum(), nullable=False),
         sa.Column("time_schedule", sa.Time(), nullable=True),
         sa.Column("min_delay_seconds", sa.Integer(), nullable=False),
         sa.Column("max_delay_seconds", sa.Integer(), nullable=False),
-        sa.Column("device_strategy", sa.Text(), nullable=False),
+        sa.Column("device_strategy", siaran.models.base.TextEnum(), nullable=False),
         sa.Column("leave_on_reply", sa.Boolean(), nullable=False),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
@@ -455,7 +514,7 @@ def upgrade() -> None:
         sa.Column("current_day", sa.Integer(), nullable=False),
         sa.Column("day_one_on", sa.Date(), nullable=True),
         sa.Column("shifted_days", sa.Integer(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("status", siaran.models.base.TextEnum(), nullable=False),
         sa.Column("enrolled_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("last_message_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("next_send_at", sa.DateTime(timezone=True), nullable=True),
@@ -497,6 +556,31 @@ def upgrade() -> None:
         sa.UniqueConstraint("sequence_id", "day", name=op.f("uq_sequence_steps_sequence_id_day")),
     )
     op.create_table(
+        "suppressions",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("phone", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("device_id", sa.Uuid(), nullable=True),
+        sa.Column("campaign_id", sa.BigInteger(), nullable=True),
+        sa.Column("confirmed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("lifted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_suppressions_campaign_id")),
+        sa.ForeignKeyConstraint(["device_id"], ["user_devices.id"], name=op.f("fk_suppressions_device_id")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_suppressions_user_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_suppressions")),
+    )
+    op.create_index(op.f("ix_suppressions_user_id_id"), "suppressions", ["user_id", "id"], unique=False)
+    op.create_index(
+        "uq_suppressions_in_force",
+        "suppressions",
+        ["user_id", "phone"],
+        unique=True,
+        postgresql_where=sa.text("lifted_at IS NULL"),
+    )
+    op.create_table(
         "broadcast_messages",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("device_id", sa.Uuid(), nullable=False),
@@ -513,7 +597,7 @@ def upgrade() -> None:
         sa.Column("message_type", sa.Text(), nullable=False),
         sa.Column("content", sa.Text(), nullable=True),
         sa.Column("media_url", sa.Text(), nullable=True),
-        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("status", siaran.models.base.TextEnum(), nullable=False),
         sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
         sa.Column("error_code", sa.Text(), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
@@ -597,7 +681,7 @@ def upgrade() -> None:
         sa.Column("host_id", sa.BigInteger(), nullable=False),
         sa.Column("link_generation", sa.Integer(), nullable=False),
         sa.Column("whatsapp_id", sa.Text(), nullable=True),
-        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("outcome", siaran.models.base.TextEnum(), nullable=False),
         sa.Column("error_code", sa.Text(), nullable=True),
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("media_url", sa.Text(), nullable=True),
@@ -643,6 +727,9 @@ def downgrade() -> None:
     )
     op.drop_index("ix_broadcast_messages_campaign", table_name="broadcast_messages")
     op.drop_table("broadcast_messages")
+    op.drop_index("uq_suppressions_in_force", table_name="suppressions", postgresql_where=sa.text("lifted_at IS NULL"))
+    op.drop_index(op.f("ix_suppressions_user_id_id"), table_name="suppressions")
+    op.drop_table("suppressions")
     op.drop_table("sequence_steps")
     op.drop_index(op.f("ix_sequence_contacts_user_id_sequence_id_id"), table_name="sequence_contacts")
     op.drop_table("sequence_contacts")
@@ -665,6 +752,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_leads_user_id_device_id_id"), table_name="leads")
     op.drop_index("ix_leads_niches", table_name="leads", postgresql_using="gin")
     op.drop_table("leads")
+    op.drop_index(op.f("ix_lead_imports_user_id_created_at"), table_name="lead_imports")
+    op.drop_table("lead_imports")
     op.drop_index(op.f("ix_lanes_user_id"), table_name="lanes")
     op.drop_index("ix_lanes_awake", table_name="lanes", postgresql_where=sa.text("state <> 'asleep'"))
     op.drop_table("lanes")
@@ -673,6 +762,9 @@ def downgrade() -> None:
         "ix_campaigns_open", table_name="campaigns", postgresql_where=sa.text("status IN ('scheduled', 'sending', 'waiting')")
     )
     op.drop_table("campaigns")
+    op.drop_index(op.f("ix_activity_log_user_id_id"), table_name="activity_log")
+    op.drop_index(op.f("ix_activity_log_user_id_device_id_id"), table_name="activity_log")
+    op.drop_table("activity_log")
     op.drop_index(op.f("ix_user_sessions_user_id"), table_name="user_sessions")
     op.drop_index(op.f("ix_user_sessions_expires_at"), table_name="user_sessions")
     op.drop_table("user_sessions")
@@ -685,9 +777,8 @@ def downgrade() -> None:
     )
     op.drop_index("ix_user_devices_host_id", table_name="user_devices", postgresql_where=sa.text("host_id IS NOT NULL"))
     op.drop_table("user_devices")
-    op.drop_index("uq_suppressions_in_force", table_name="suppressions", postgresql_where=sa.text("lifted_at IS NULL"))
-    op.drop_table("suppressions")
     op.drop_table("password_resets")
+    op.drop_table("media")
     op.drop_index(op.f("ix_audit_log_owner_id_created_at"), table_name="audit_log")
     op.drop_index(op.f("ix_audit_log_created_at"), table_name="audit_log")
     op.drop_table("audit_log")

@@ -1,11 +1,13 @@
 """All tables, one file per noun."""
 
 from siaran.models.accounts import ApiKey, AuditEntry, PasswordReset, Role, User, UserSession
+from siaran.models.activity import Activity
 from siaran.models.base import Base
 from siaran.models.campaigns import Campaign, CampaignCount, CampaignRetry, CampaignStatus, DeviceStrategy
 from siaran.models.chats import Chat, ChatMessage
 from siaran.models.devices import Device, DeviceStatus, Host, Lane, LaneState, TransportKind
-from siaran.models.leads import Lead, Suppression, TargetStatus
+from siaran.models.leads import ImportStatus, Lead, LeadImport, Suppression, TargetStatus
+from siaran.models.media import Media
 from siaran.models.messages import (
     ONE_OFF,
     AttemptOutcome,
@@ -20,6 +22,7 @@ from siaran.models.sequences import Enrollment, EnrollmentStatus, Sequence, Sequ
 
 __all__ = [
     "ONE_OFF",
+    "Activity",
     "ApiKey",
     "AttemptOutcome",
     "AuditEntry",
@@ -37,9 +40,12 @@ __all__ = [
     "Enrollment",
     "EnrollmentStatus",
     "Host",
+    "ImportStatus",
     "Lane",
     "LaneState",
     "Lead",
+    "LeadImport",
+    "Media",
     "MessageAnalytics",
     "MessageAttempt",
     "MessageStatus",

@@ -1,10 +1,10 @@
 """Users and what they log in with."""
 
-from datetime import datetime
+from datetime import datetime, time
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Index, Text, func, text
+from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Index, SmallInteger, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -18,8 +18,17 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+OPT_OUT_WORDS = ("STOP", "BERHENTI", "UNSUBSCRIBE")
+"""What a contact may answer to be left alone, until the user lists words of their own."""
+
+
 class User(Base):
-    """An account that logs in; owns devices, leads, campaigns and sequences."""
+    """An account that logs in; owns devices, leads, campaigns and sequences.
+
+    Between `quiet_from` and `quiet_until` (local time), and on days that are not in `sending_weekdays` (1 is Monday), nothing
+    is sent. A contact gets at most `contact_limit` messages in `contact_limit_days` days; None is no limit. `opt_out_reply` is
+    sent once to who opts out, unless empty.
+    """
 
     __tablename__ = "users"
 
@@ -31,12 +40,22 @@ class User(Base):
     timezone: Mapped[str]
     country: Mapped[str]
     is_active: Mapped[bool] = mapped_column(default=True)
+    quiet_from: Mapped[time | None]
+    quiet_until: Mapped[time | None]
+    sending_weekdays: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger), default=lambda: [1, 2, 3, 4, 5, 6, 7])
+    contact_limit: Mapped[int | None]
+    contact_limit_days: Mapped[int] = mapped_column(default=7)
+    opt_out_words: Mapped[list[str]] = mapped_column(ARRAY(Text), default=lambda: list(OPT_OUT_WORDS))
+    opt_out_reply: Mapped[str] = mapped_column(default="")
     password_changed_at: Mapped[CreatedAt]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
     __table_args__ = (
         CheckConstraint(one_of("role", Role), name="role"),
+        CheckConstraint("(quiet_from IS NULL) = (quiet_until IS NULL)", name="quiet_hours"),
+        CheckConstraint("contact_limit > 0 AND contact_limit_days > 0", name="contact_limit"),
+        CheckConstraint("sending_weekdays <@ ARRAY[1,2,3,4,5,6,7]::smallint[]", name="sending_weekdays"),
         Index("uq_users_email", func.lower(text("email")), unique=True),
     )
 

@@ -34,7 +34,9 @@ class DeviceStrategy(StrEnum):
 class Campaign(Owned, Base):
     """One message to all leads that match niche and target status, at a date and time.
 
-    The audience is expanded once, page by page: `expansion_cursor` is the last lead id done, `expanded_at` the end of it.
+    The audience is expanded once, page by page: `expansion_cursor` is the last lead id done, `expanded_at` the end of it. The
+    first `canary_size` messages go out alone; the campaign pauses by itself when more than `stop_failed_percent` of what has
+    ended failed, or more than `stop_opted_out_percent` of those written to opted out.
     """
 
     __tablename__ = "campaigns"
@@ -55,6 +57,10 @@ class Campaign(Owned, Base):
     device_strategy: Mapped[DeviceStrategy] = mapped_column(TextEnum(DeviceStrategy), default=DeviceStrategy.BALANCED)
     status: Mapped[CampaignStatus] = mapped_column(TextEnum(CampaignStatus), default=CampaignStatus.SCHEDULED)
     status_reason: Mapped[str | None]
+    canary_size: Mapped[int | None]
+    canary_passed_at: Mapped[datetime | None]
+    stop_failed_percent: Mapped[int | None]
+    stop_opted_out_percent: Mapped[int | None]
     expansion_cursor: Mapped[int] = mapped_column(BigInteger, default=0)
     expanded: Mapped[int] = mapped_column(default=0)
     expanded_at: Mapped[datetime | None]
@@ -70,6 +76,9 @@ class Campaign(Owned, Base):
         CheckConstraint(one_of("device_strategy", DeviceStrategy), name="device_strategy"),
         CheckConstraint("message_type IN ('text', 'image', 'video', 'document')", name="message_type"),
         CheckConstraint("min_delay_seconds >= 0 AND max_delay_seconds >= min_delay_seconds", name="delays"),
+        CheckConstraint("canary_size > 0", name="canary_size"),
+        CheckConstraint("stop_failed_percent BETWEEN 1 AND 100", name="stop_failed_percent"),
+        CheckConstraint("stop_opted_out_percent BETWEEN 1 AND 100", name="stop_opted_out_percent"),
         Index("ix_campaigns_user", "user_id", "scheduled_at", "id", postgresql_where=text("deleted_at IS NULL")),
         Index("ix_campaigns_open", "status", postgresql_where=text("status IN ('scheduled', 'sending', 'waiting')")),
     )

@@ -56,7 +56,11 @@ class Host(Base):
 
 
 class Device(Owned, Base):
-    """One WhatsApp account linked to one user; deleting it keeps the row for the reports."""
+    """One WhatsApp account linked to one user; deleting it keeps the row for the reports.
+
+    While it warms up, its cap of a day is `warm_up_first_day` messages on the first day and `warm_up_daily_step` more on each
+    day after, until `max_per_day` is reached.
+    """
 
     __tablename__ = "user_devices"
 
@@ -73,6 +77,9 @@ class Device(Owned, Base):
     max_per_day: Mapped[int] = mapped_column(default=5000)
     min_delay_seconds: Mapped[int] = mapped_column(default=10)
     max_delay_seconds: Mapped[int] = mapped_column(default=30)
+    warm_up_started_at: Mapped[datetime | None]
+    warm_up_first_day: Mapped[int | None]
+    warm_up_daily_step: Mapped[int | None]
     host_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("hosts.id"))
     last_seen: Mapped[datetime | None]
     offline_since_at: Mapped[datetime | None]
@@ -88,6 +95,7 @@ class Device(Owned, Base):
         CheckConstraint(one_of("transport", TransportKind), name="transport"),
         CheckConstraint("max_per_minute > 0 AND max_per_hour > 0 AND max_per_day > 0", name="caps"),
         CheckConstraint("min_delay_seconds >= 0 AND max_delay_seconds >= min_delay_seconds", name="delays"),
+        CheckConstraint("warm_up_first_day > 0 AND warm_up_daily_step > 0", name="warm_up"),
         Index("ix_user_devices_user", "user_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
         Index("ix_user_devices_host_id", "host_id", postgresql_where=text("host_id IS NOT NULL")),
         Index("ix_user_devices_linked", "transport", postgresql_where=text("jid IS NOT NULL AND deleted_at IS NULL")),

@@ -32,6 +32,9 @@ log = structlog.get_logger()
 LOOK_FOR_RECEIPT = timedelta(milliseconds=500)
 """How often a settlement looks whether a receipt has come."""
 
+ARRIVED = {MessageStatus.SENT, MessageStatus.DELIVERED, MessageStatus.READ}
+"""What only evidence makes of a message."""
+
 REASONS = {
     "not_on_whatsapp": "This number has no WhatsApp account.",
     "rate_limited_429": "WhatsApp asked this device to slow down.",
@@ -97,7 +100,7 @@ class Transmitter:
         """Whether an acknowledgement or receipt of this id arrives in time; it raises the message by itself."""
         give_up_at = self.clock() + self.receipt_wait
         noted = False
-        while self.clock() < give_up_at:
+        while True:
             try:
                 async with self.sessions.begin() as session:
                     if not noted:
@@ -108,9 +111,12 @@ class Transmitter:
                 log.warning("settlement_waits_for_database", error=type(error).__name__)
             else:
                 if status is not MessageStatus.CLAIMED:
-                    return True
-            await asyncio.sleep(LOOK_FOR_RECEIPT.total_seconds())
-        return False
+                    # Swept or retried meanwhile, it has had no receipt either.
+                    return status in ARRIVED
+            left = give_up_at - self.clock()
+            if left <= timedelta(0):
+                return False
+            await asyncio.sleep(min(left, LOOK_FOR_RECEIPT).total_seconds())
 
     async def _end(self, record: Record, error: Exception | None) -> tuple[Record, Exception | None]:
         await self.record(record)

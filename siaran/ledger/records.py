@@ -49,7 +49,7 @@ _CLOSE_ATTEMPTS = text("""
         CAST(:codes AS text[]), CAST(:times AS timestamptz[]), CAST(:begins AS timestamptz[])
     ) AS r(message_id, attempt, outcome, whatsapp_id, error_code, at, began_at)
     WHERE a.message_id = r.message_id AND a.attempt = r.attempt
-        AND (a.outcome = 'open' OR (a.outcome = 'unknown' AND r.outcome = 'sent'))
+        AND (a.outcome = 'open' OR (a.outcome = 'unknown' AND r.outcome IN ('sent', 'unknown')))
 """)
 
 # Only the newest attempt decides, but for evidence that one was sent; a rank never falls: a receipt may have been quicker.

@@ -15,7 +15,7 @@ from siaran.ledger.endings import cancel_batch, retry_batch
 from siaran.ledger.moves import move_batch
 from siaran.ledger.receipts import apply_receipts
 from siaran.ledger.records import Record, record_outcomes
-from siaran.ledger.settlement import sweep_stale_claims
+from siaran.ledger.settlement import OpenClaim, open_claims, sweep_stale_claims
 from siaran.models import (
     AttemptOutcome,
     BroadcastMessage,
@@ -152,6 +152,11 @@ class Ledger:
         """Cancel one batch of the campaign's pending messages."""
         async with self.sessions.begin() as session:
             return await cancel_batch(session, campaign.user_id, campaign.id)
+
+    async def open_claims(self, device: Device) -> Sequence[OpenClaim]:
+        """The device's messages that are claimed."""
+        async with self.sessions() as session:
+            return await open_claims(session, device.user_id, device.id)
 
     async def sweep(self, at: datetime) -> int:
         """End stale claims."""

@@ -43,9 +43,9 @@ def campaign_details(campaign: dict[str, Any], report: dict[str, Any]) -> Render
     return Group(facts, Text(), totals_text(campaign), device_table(report["devices"]))
 
 
-def device_table(devices: Sequence[dict[str, Any]], title: str | None = None) -> Table:
+def device_table(devices: Sequence[dict[str, Any]]) -> Table:
     """The device report: a row for each device, its bar the share of its leads that are done."""
-    table = make_table("device", "status", *NUMBERS, "rate", "", numbers=(*NUMBERS, "rate"), title=title)
+    table = make_table("device", "status", *NUMBERS, "rate", "", numbers=(*NUMBERS, "rate"))
     for device in devices:
         total, pending = device["totalLeads"], device["pendingLeads"]
         done = total - pending

@@ -9,7 +9,7 @@ from rich.text import Text
 from cli.campaign_view import device_table, totals_text
 from cli.demo_servers import memory_by_process
 from cli.demo_story import Telling
-from cli.output import cell, make_table
+from cli.output import cell, heading, make_table
 from siaran.attempt_keys import secret_of
 from siaran.db import open_database
 from siaran.gateway.simulated_network import SimulatedNetwork
@@ -106,10 +106,13 @@ def result_view(result: Result) -> RenderableType:
     """The result for people."""
     return Group(
         Text(),
-        device_table(result.report["devices"], title="Device report"),
+        heading("Device report"),
+        device_table(result.report["devices"]),
         Text(),
+        heading("What the simulated network recorded"),
         _network_table(result),
         Text(),
+        heading("Memory, shared pages divided"),
         _memory_table(result.memory),
         Text(),
         totals_text(result.campaign),
@@ -127,7 +130,7 @@ def _network_table(result: Result) -> RenderableType:
         "duplicates": len(result.found.duplicates),
         "unaccounted": len(result.found.unaccounted),
     }
-    table = make_table("", "messages", numbers=("messages",), title="What the simulated network recorded")
+    table = make_table("", "messages", numbers=("messages",))
     for name, number in rows.items():
         bad = name in {"lost", "duplicates", "unaccounted"} and number > 0
         table.add_row(Text(name), Text(f"{number:,}", style="bold red" if bad else ""))
@@ -135,7 +138,7 @@ def _network_table(result: Result) -> RenderableType:
 
 
 def _memory_table(memory: dict[str, int]) -> RenderableType:
-    table = make_table("", "MB", numbers=("MB",), title="Memory (shared pages divided)")
+    table = make_table("", "MB", numbers=("MB",))
     for name, used in memory.items():
         table.add_row(cell(name), Text(f"{used / 1e6:.0f}"))
     return table

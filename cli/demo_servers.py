@@ -11,6 +11,7 @@ from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 
 from cli.errors import CommandError
+from cli.running_stack import read_settings
 from siaran.embedded.app import start_app
 from siaran.embedded.errors import PortTaken
 from siaran.embedded.options import PORTS, StackOptions, choose_ports
@@ -33,7 +34,7 @@ APP_ENVIRONMENT = {
 @asynccontextmanager
 async def demo_servers() -> AsyncIterator[EmbeddedStack]:
     """A running Siaran with nothing in it; raises `StackError` or `CommandError`."""
-    data_dir = Settings().data_dir / "demo"
+    data_dir = read_settings().data_dir / "demo"
     forget_settings_from_outside()
     empty(data_dir)
     options = free_ports(StackOptions())

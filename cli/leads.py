@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 
 from cli.devices import find_device
 from cli.errors import ExitCode, usage_error
-from cli.output import cell, errors, make_table, print_for
+from cli.output import cell, errors, heading, make_table, print_for
 from cli.session import Json, connected
 
 if TYPE_CHECKING:
@@ -125,10 +125,10 @@ def _import_view(report: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [f"{report['success']:,} of {rows:,} rows {verb} imported.", summary]
     refused = [row for row in report["rows"] if row["reason"]]
     if refused:
-        table = make_table("line", "phone", "verdict", "reason", numbers=("line",), title="Not imported")
+        table = make_table("line", "phone", "verdict", "reason", numbers=("line",))
         for row in refused[:SHOWN_ROWS]:
             table.add_row(cell(row["line"]), cell(row["phone"]), cell(row["verdict"]), cell(row["reason"]))
-        parts.append(table)
+        parts += [heading("Not imported"), table]
     if report["failed"] > SHOWN_ROWS:
         parts.append("More with --json, all of them with --rejected FILE.")
     return Group(*parts)

@@ -64,12 +64,17 @@ def status_text(status: str) -> Text:
     return Text(status.replace("_", " "), style=STATUS_STYLES.get(status, ""))
 
 
-def make_table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None) -> Table:
+def make_table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
     """A table without frills; the columns in `numbers` are aligned to the right."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", title=title, title_justify="left", title_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", no_wrap=column in numbers)
     return table
+
+
+def heading(text: str) -> Text:
+    """What stands above a table."""
+    return Text(text, style="bold underline")
 
 
 def cell(value: object) -> Text:

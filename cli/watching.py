@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from cli.campaign_view import ENDED, device_table, status_sentence, totals_text
@@ -57,9 +58,11 @@ def progress_view(campaign: dict[str, Any], report: dict[str, Any]) -> Renderabl
     percent = 100 * done / counts["total"] if counts["total"] else 0.0
     heading = Text.assemble((campaign["title"], "bold"), f"  {status_sentence(campaign)}  {percent:.0f} %")
     devices = report["devices"]
+    bar = Table.grid()  # a bar alone does not end its line
+    bar.add_row(ProgressBar(total=max(counts["total"], 1), completed=done, width=60))
     parts: list[RenderableType] = [
         heading,
-        ProgressBar(total=max(counts["total"], 1), completed=done, width=60),
+        bar,
         totals_text(campaign),
         device_table(devices[:MOST_ROWS]),
     ]

@@ -163,6 +163,9 @@ class SendActivities:
             turn_at = desk.ready_at(now)
             if turn_at - now > RETURN_AHEAD * 2 and (turn_at > end_at or not window):
                 capped = desk.is_capped(now, LONG_CAP)
+                if capped:
+                    # Somebody may raise the cap meanwhile, and no claim brings the news.
+                    self.forget(desk.device_id)
                 return tally.result(SliceEnd.CAP if capped else SliceEnd.WINDOW, turn_at - RETURN_AHEAD)
             await self._sleep_until(turn_at - CLAIM_AHEAD)
             claim = await self._claim(desk)
@@ -174,7 +177,6 @@ class SendActivities:
             await self._sleep_until(turn_at)
             if self._clock() - turn_at > STALE_CLAIM:
                 # This process stood still in between: somebody else may have settled the claim. Settle it like a stranger's.
-                desk.is_settled = False
                 continue
             ended = await self._transmit(desk, claim, tally)
             if ended is not None:
@@ -190,7 +192,8 @@ class SendActivities:
         # Until the claim is known to be committed or not, a row of this device may be claimed for nobody.
         desk.is_settled = False
         claim = await self._shielded(desk, self._claims.submit(ClaimRequest(desk.device_id, desk.after_source)))
-        desk.is_settled = True
+        # A claim that is not transmitted, because the activity was cancelled first, is settled by the next one.
+        desk.is_settled = claim is None or claim.is_suppressed
         if claim is not None:
             desk.after_source = claim.source
             desk.caps = claim.caps
@@ -203,7 +206,6 @@ class SendActivities:
         began_at = self._clock()
         desk.window.add(began_at)
         desk.next_at = began_at + gap
-        desk.is_settled = False
         record, error = await self._shielded(desk, self._transmitter.transmit(claim, gap=gap))
         desk.is_settled = True
         tally.statuses[record.status] += 1

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
+from uuid import UUID
 
 import structlog
 import typer
@@ -83,7 +84,7 @@ class Host:
             lanes_running=self._note_lanes,
         )
         self._connections = Connections(
-            host_id, transport=transport, sessions=sessions, client=client, clock=clock, changed=self._queues.changed
+            host_id, transport=transport, sessions=sessions, client=client, clock=clock, changed=self._note_connection
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -116,6 +117,12 @@ class Host:
         """Begin nothing more, bring to an end and record what is under way."""
         await asyncio.gather(self._sends.drain(), self._queues.close())
         await asyncio.gather(self._claims.close(), self._records.close(), self._connections.close())
+
+    def _note_connection(self, device_id: UUID, online: bool) -> None:
+        if not online:
+            # Another host may have the device before it comes back here.
+            self._sends.forget(device_id)
+        self._queues.changed(device_id, online)
 
     def _note_lanes(self, running: int) -> None:
         self._sends.lanes_running = running

@@ -156,7 +156,9 @@ def _verdict(result: Result) -> list[Text]:
     faults = result.faults()
     if not faults:
         unknown = result.campaign["counts"]["unknown"]
-        left_open = f"{unknown} unknown: a kill left it open whether they were sent, so only a person may send them again."
+        left_open = (
+            f"{unknown} unknown: kill or drop left it open whether they were sent, so only a person may send them again."
+        )
         verdict = Text("Nothing was lost, nothing was sent twice, and the totals add up.", style="bold green")
         return [Text(left_open), verdict] if unknown else [verdict]
     return [Text(f"{len(faults)} faults:", style="bold red"), *(Text(f"  {fault}", style="red") for fault in faults[:20])]

@@ -7,12 +7,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.resources import Resources
-from siaran.campaign_progress import OpenRows, Totals, end_of, next_look, open_rows, totals, waiting_reason
+from siaran.campaign_progress import OpenRows, Totals, end_of, forgotten_lanes, next_look, open_rows, totals, waiting_reason
 from siaran.contracts import CampaignAction, CampaignInput, CampaignPlan, RetryInput
 from siaran.lanes import wake_lanes
 from siaran.ledger.endings import cancel_batch, retry_batch
 from siaran.models import Campaign, CampaignRetry, CampaignStatus
-from siaran.tenancy import get_owned
+from siaran.tenancy import get_owned, update_owned
 
 NO_DEVICE_INTERVAL = timedelta(seconds=10)
 UNDER_WAY = {CampaignStatus.SENDING, CampaignStatus.WAITING}
@@ -34,9 +34,13 @@ class CampaignActivities:
             rows = await open_rows(session, row.user_id, row.id)
             counts = await totals(session, row.user_id, row.id)
             action, until_at = await _next_step(session, row, rows, counts, now)
-            return CampaignPlan(
+            plan = CampaignPlan(
                 action, row.status.value, until_at, row.status_reason or "", counts.pending, counts.total - counts.pending
             )
+            follows = action is CampaignAction.FOLLOW and row.status in UNDER_WAY
+            forgotten = await forgotten_lanes(session, row.user_id, row.id) if follows else []
+        await wake_lanes(self._use.sessions, self._use.client, self._use.redis, forgotten)
+        return plan
 
     @activity.defn(name="cancel_pending")
     async def cancel_pending(self, campaign: CampaignInput) -> int:
@@ -68,6 +72,11 @@ class CampaignActivities:
                     device_id=request.device_id,
                     message_id=request.message_id,
                 )
+                await session.execute(
+                    update_owned(CampaignRetry, retry.user_id)
+                    .where(CampaignRetry.id == retry.retry_id)
+                    .values(queued=CampaignRetry.queued + len(batch))
+                )
             if not batch:
                 break
             queued += len(batch)
@@ -76,7 +85,6 @@ class CampaignActivities:
         await wake_lanes(self._use.sessions, self._use.client, self._use.redis, devices)
         async with self._use.sessions.begin() as session:
             done = await get_owned(session, CampaignRetry, retry.user_id, CampaignRetry.id == retry.retry_id, lock=True)
-            done.queued += queued
             done.done_at = self._use.clock()
         return queued
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.lane_standing import CAMPAIGN_PAUSED, CONNECTION, NEXT_DUE
 from siaran.models import Campaign, CampaignStatus
 
 FEW_PENDING = 1000
@@ -42,11 +43,18 @@ _TOTALS = text("""
 
 # Every lane that holds messages of the campaign waits: then so does the campaign, for what the first of them waits for.
 _LANES = text("""
-    SELECT bool_and(l.state = 'waiting' AND l.waiting_for NOT IN ('next message due', 'connection')) AS all_wait,
+    SELECT bool_and(l.state = 'waiting' AND l.waiting_for NOT IN (:next_due, :connection)) AS all_wait,
         (array_agg(l.waiting_for ORDER BY l.waiting_until_at NULLS LAST))[1] AS waiting_for,
         min(l.waiting_until_at) AS until_at
     FROM campaign_counts k JOIN lanes l ON l.device_id = k.device_id AND l.user_id = k.user_id
     WHERE k.campaign_id = :campaign AND k.user_id = :user AND k.pending > 0
+""")
+
+# A campaign's pending messages are always due: a lane that sleeps over them has not been told of them.
+_FORGOTTEN = text("""
+    SELECT l.device_id FROM campaign_counts k JOIN lanes l ON l.device_id = k.device_id AND l.user_id = k.user_id
+    WHERE k.campaign_id = :campaign AND k.user_id = :user AND k.pending > 0 AND l.paused_at IS NULL
+        AND (l.state = 'asleep' OR (l.state = 'waiting' AND l.waiting_for IN (:next_due, :campaign_paused)))
 """)
 
 
@@ -94,10 +102,17 @@ async def totals(session: AsyncSession, user_id: UUID, campaign_id: int) -> Tota
 
 async def waiting_reason(session: AsyncSession, user_id: UUID, campaign_id: int) -> str | None:
     """What a campaign waits for when none of its lanes can send at the moment, for people to read; None while one can."""
-    row = (await session.execute(_LANES, {"campaign": campaign_id, "user": user_id})).one()
+    values = {"campaign": campaign_id, "user": user_id, "next_due": NEXT_DUE, "connection": CONNECTION}
+    row = (await session.execute(_LANES, values)).one()
     if not row.all_wait:
         return None
     return f"every device with messages of this campaign waits: {row.waiting_for}"
+
+
+async def forgotten_lanes(session: AsyncSession, user_id: UUID, campaign_id: int) -> list[UUID]:
+    """The devices whose lanes sleep over messages of a campaign under way: whoever had to wake them died before."""
+    values = {"campaign": campaign_id, "user": user_id, "next_due": NEXT_DUE, "campaign_paused": CAMPAIGN_PAUSED}
+    return list((await session.execute(_FORGOTTEN, values)).scalars())
 
 
 def end_of(totals_: Totals) -> tuple[CampaignStatus, str | None]:

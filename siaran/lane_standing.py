@@ -16,6 +16,11 @@ LOOK_AGAIN = timedelta(seconds=60)
 LOOK_RARELY = timedelta(minutes=10)
 """How often a lane looks again that waits for a person: what it waits with may have been cancelled meanwhile."""
 
+NEXT_DUE = "next message due"
+CAMPAIGN_PAUSED = "campaign paused"
+CONNECTION = "connection"
+"""What a lane waits for that has nothing to do with its device; shown to people."""
+
 RECONNECTING = timedelta(seconds=2)
 """How long a lane waits for a connection that PostgreSQL still shows as there."""
 
@@ -109,7 +114,7 @@ def plan_lane(standing: LaneStanding, check: LaneCheck, now: datetime, failover_
     if standing.is_deleted and standing.has_bound:
         return LanePlan(LaneAction.FAIL_OVER, "device removed")
     if standing.is_connected and check.ended in {SliceEnd.OFFLINE, SliceEnd.FENCED}:
-        return LanePlan(LaneAction.WAIT, "connection", now + RECONNECTING)
+        return LanePlan(LaneAction.WAIT, CONNECTION, now + RECONNECTING)
     if standing.is_connected and standing.has_claimed:
         # What somebody who is gone had claimed is settled first, which transmits nothing: no campaign ends before.
         return LanePlan(LaneAction.SEND)
@@ -117,7 +122,7 @@ def plan_lane(standing: LaneStanding, check: LaneCheck, now: datetime, failover_
     if held is not None:
         return held
     if standing.next_due_at is not None and standing.next_due_at > now:
-        return LanePlan(LaneAction.WAIT, "next message due", standing.next_due_at)
+        return LanePlan(LaneAction.WAIT, NEXT_DUE, standing.next_due_at)
     if check.ended is SliceEnd.CAP and check.next_at is not None and check.next_at > now:
         return LanePlan(LaneAction.WAIT, "cap of the device", check.next_at)
     return LanePlan(LaneAction.SEND)
@@ -130,7 +135,7 @@ def _held(standing: LaneStanding, now: datetime) -> LanePlan | None:
     if standing.is_paused:
         return LanePlan(LaneAction.WAIT, "stopped by the user", now + LOOK_RARELY)
     if not standing.has_claimed and standing.next_due_at is None:
-        return LanePlan(LaneAction.WAIT, "campaign paused", now + LOOK_RARELY)
+        return LanePlan(LaneAction.WAIT, CAMPAIGN_PAUSED, now + LOOK_RARELY)
     return None
 
 

@@ -10,13 +10,16 @@ from activities.resources import Resources
 from siaran.contracts import CampaignInput, LaneInput, RetryInput, SweepResult
 from siaran.lanes import wake_lanes
 from siaran.ledger.settlement import sweep_stale_claims
-from siaran.temporal import nudge_campaign, request_retry, restart_lanes
+from siaran.temporal import nudge_campaign, request_retry, restart_lanes, signal_lanes
 
 LATE = timedelta(seconds=30)
 """What should have begun this long ago has been forgotten by somebody."""
 
 STUCK = timedelta(minutes=10)
 """A lane with due rows and no progress for this long is restarted."""
+
+SILENT = timedelta(seconds=60)
+"""A lane that runs does something in this time, or has said when it will."""
 
 MOST = 500
 """Lanes brought back by one sweep; the next one goes on."""
@@ -41,6 +44,19 @@ _ASLEEP = text("""
         SELECT FROM broadcast_messages m
         WHERE m.device_id = l.device_id AND ((m.status = 'pending' AND m.scheduled_at < :late) OR m.status = 'claimed')
     )
+    LIMIT :most
+""")
+
+# Whoever set a lane running may have died before its signal, or Temporal was away: nobody else would signal it again. A lane
+# that does run takes no notice.
+_SILENT = text("""
+    SELECT l.device_id, l.user_id FROM lanes l
+    WHERE l.state = 'running' AND l.paused_at IS NULL
+        AND greatest(l.last_activity_at, l.next_send_at, l.updated_at) BETWEEN :stuck AND :silent
+        AND EXISTS (
+            SELECT FROM broadcast_messages m
+            WHERE m.device_id = l.device_id AND m.status IN ('pending', 'claimed') AND m.scheduled_at < :silent
+        )
     LIMIT :most
 """)
 
@@ -74,6 +90,8 @@ class SweepActivities:
             campaigns = (await session.execute(_CAMPAIGNS, late)).all()
             retries = (await session.execute(_RETRIES, {"late": late["late"]})).all()
             asleep: list[UUID] = list((await session.execute(_ASLEEP, {"late": late["late"], "most": MOST})).scalars())
+            silence = {"silent": now - SILENT, "stuck": now - STUCK, "most": MOST}
+            silent = (await session.execute(_SILENT, silence)).all()
             stuck = (await session.execute(_STUCK, {"stuck": now - STUCK, "most": MOST})).all()
         for campaign in campaigns:
             await nudge_campaign(self._use.client, CampaignInput(campaign.id, campaign.user_id))
@@ -81,5 +99,6 @@ class SweepActivities:
             await request_retry(self._use.client, RetryInput(retry.campaign_id, retry.user_id, retry.id))
         activity.heartbeat()
         woken = await wake_lanes(self._use.sessions, self._use.client, self._use.redis, asleep)
+        await signal_lanes(self._use.client, [LaneInput(lane.device_id, lane.user_id) for lane in silent])
         await restart_lanes(self._use.client, [LaneInput(lane.device_id, lane.user_id) for lane in stuck])
-        return SweepResult(len(campaigns) + len(retries), woken + len(stuck), stale)
+        return SweepResult(len(campaigns) + len(retries), woken + len(silent) + len(stuck), stale)

@@ -1,0 +1,210 @@
+"""The sweep: what a crash left undone is found, and what works is left alone."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from temporalio.client import Client
+from temporalio.testing import ActivityEnvironment
+
+from activities.resources import Resources
+from activities.sweeps import SweepActivities
+from siaran.contracts import SweepResult
+from siaran.models import CampaignRetry, CampaignStatus, DeviceStatus, LaneState, MessageStatus
+from tests.activities.conftest import HandClock
+from tests.activities.lanes_seen import signals_of_campaign, signals_of_lane
+from tests.factories import NOW, after
+from tests.ledger.driver import Ledger
+
+
+@pytest.fixture
+def sweeps(resources: Resources, environment: ActivityEnvironment, clock: HandClock) -> "Sweeps":
+    """The sweep, five minutes after everything that tests write."""
+    clock.now = after(300)
+    return Sweeps(resources, environment)
+
+
+class Sweeps:
+    """The sweep's activity."""
+
+    def __init__(self, resources: Resources, environment: ActivityEnvironment) -> None:
+        self._activities = SweepActivities(resources)
+        self._environment = environment
+
+    async def sweep(self) -> SweepResult:
+        result: SweepResult = await self._environment.run(self._activities.sweep)
+        return result
+
+
+async def age(ledger: Ledger, seconds: float = 300) -> None:
+    """Let every row have been written so long ago, as the sweep's clock counts."""
+    async with ledger.sessions.begin() as session:
+        for table in ("campaigns", "lanes"):
+            await session.execute(text(f"UPDATE {table} SET updated_at = :at"), {"at": after(300 - seconds)})
+
+
+@pytest.mark.parametrize(
+    ("columns", "messages"),
+    [
+        ({"status": CampaignStatus.SCHEDULED, "scheduled_at": after(0), "expanded_at": None}, None),
+        ({"status": CampaignStatus.SENDING, "expanded_at": None}, None),
+        ({"status": CampaignStatus.SENDING}, MessageStatus.SENT),
+        ({"status": CampaignStatus.WAITING}, MessageStatus.FAILED),
+        ({"status": CampaignStatus.CANCELLED}, MessageStatus.PENDING),
+    ],
+    ids=["overdue", "not expanded", "all ended", "waits for nothing", "cancelled, not settled"],
+)
+async def test_a_campaign_that_somebody_forgot_is_nudged(
+    sweeps: Sweeps, ledger: Ledger, temporal_client: Client, columns: dict[str, Any], messages: MessageStatus | None
+) -> None:
+    campaign, device = await ledger.campaign(**columns), await ledger.device()
+    if messages is not None:
+        await ledger.messages(campaign, device, status=messages)
+    await age(ledger)
+
+    result = await sweeps.sweep()
+
+    assert result.campaigns == 1
+    assert await signals_of_campaign(temporal_client, campaign) == ["changed"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "messages"),
+    [
+        ({"status": CampaignStatus.SCHEDULED, "scheduled_at": after(290), "expanded_at": None}, None),
+        ({"status": CampaignStatus.SENDING}, MessageStatus.CLAIMED),
+        ({"status": CampaignStatus.PAUSED}, MessageStatus.PENDING),
+        ({"status": CampaignStatus.SENT}, MessageStatus.SENT),
+        ({"status": CampaignStatus.CANCELLED}, MessageStatus.CANCELLED),
+    ],
+    ids=["just due", "under way", "paused", "ended", "cancelled"],
+)
+async def test_a_campaign_that_goes_its_way_is_left_alone(
+    sweeps: Sweeps, ledger: Ledger, temporal_client: Client, columns: dict[str, Any], messages: MessageStatus | None
+) -> None:
+    campaign, device = await ledger.campaign(**columns), await ledger.device()
+    if messages is not None:
+        await ledger.messages(campaign, device, status=messages, scheduled_at=after(299))
+    await age(ledger)
+
+    assert (await sweeps.sweep()).campaigns == 0
+    assert await signals_of_campaign(temporal_client, campaign) == []
+
+
+async def test_a_retry_that_nobody_carried_out_is_asked_for_again(
+    sweeps: Sweeps, ledger: Ledger, temporal_client: Client
+) -> None:
+    campaign = await ledger.campaign(status=CampaignStatus.FAILED)
+    async with ledger.sessions.begin() as session:
+        for done_at in (None, NOW):
+            session.add(
+                CampaignRetry(
+                    campaign_id=campaign.id,
+                    user_id=campaign.user_id,
+                    requested_by=campaign.user_id,
+                    requested_at=NOW,
+                    done_at=done_at,
+                )
+            )
+
+    assert (await sweeps.sweep()).campaigns == 1
+    assert await signals_of_campaign(temporal_client, campaign) == ["retry_failed"]
+
+
+@pytest.mark.parametrize("status", [MessageStatus.PENDING, MessageStatus.CLAIMED])
+async def test_a_lane_that_sleeps_over_messages_is_woken(
+    sweeps: Sweeps, ledger: Ledger, temporal_client: Client, status: MessageStatus
+) -> None:
+    campaign, device = await ledger.campaign(), await ledger.device()
+    await ledger.messages(campaign, device, status=status)
+    if status is MessageStatus.CLAIMED:
+        async with ledger.sessions.begin() as session:
+            await session.execute(text("UPDATE broadcast_messages SET claimed_at = :at"), {"at": after(299)})
+
+    assert (await sweeps.sweep()).lanes == 1
+    assert await signals_of_lane(temporal_client, device) == ["wake"]
+    assert (await ledger.lane(device)).state is LaneState.RUNNING
+
+
+@pytest.mark.parametrize(
+    "lane",
+    [
+        {"state": LaneState.RUNNING, "last_activity_at": after(290)},
+        {"state": LaneState.RUNNING, "last_activity_at": after(100), "next_send_at": after(290)},
+        {"state": LaneState.WAITING, "waiting_until_at": after(900)},
+        {"state": LaneState.ASLEEP, "paused_at": NOW},
+        {"state": LaneState.RUNNING, "paused_at": NOW},
+    ],
+    ids=["sends", "in a long gap", "waits", "stopped", "stopped a moment ago"],
+)
+async def test_a_lane_that_goes_its_way_is_left_alone(
+    sweeps: Sweeps, ledger: Ledger, temporal_client: Client, lane: dict[str, Any]
+) -> None:
+    campaign, device = await ledger.campaign(), await ledger.device()
+    await ledger.messages(campaign, device)
+    await ledger.change(await ledger.lane(device), **lane)
+    await age(ledger)
+
+    assert (await sweeps.sweep()).lanes == 0
+    assert await signals_of_lane(temporal_client, device) == []
+
+
+async def test_a_sleeping_lane_with_nothing_due_is_left_alone(sweeps: Sweeps, ledger: Ledger, temporal_client: Client) -> None:
+    campaign, device = await ledger.campaign(), await ledger.device()
+    await ledger.messages(campaign, device, scheduled_at=after(290))
+    await ledger.messages(campaign, device, status=MessageStatus.SENT)
+
+    assert (await sweeps.sweep()).lanes == 0
+    assert await signals_of_lane(temporal_client, device) == []
+
+
+async def test_a_lane_that_was_set_running_by_somebody_who_died_before_the_signal_is_woken(
+    sweeps: Sweeps, ledger: Ledger, temporal_client: Client
+) -> None:
+    """No other waker would signal a running lane, and nothing runs."""
+    campaign, device = await ledger.campaign(), await ledger.device()
+    await ledger.messages(campaign, device)
+    await ledger.change(await ledger.lane(device), state=LaneState.RUNNING)
+    await age(ledger, 30)
+    assert (await sweeps.sweep()).lanes == 0
+
+    await age(ledger, 90)
+    assert (await sweeps.sweep()).lanes == 1
+
+    assert await signals_of_lane(temporal_client, device) == ["wake"]
+
+
+@pytest.mark.parametrize("state", [LaneState.RUNNING, LaneState.WAITING])
+async def test_a_lane_that_has_been_stuck_for_ten_minutes_is_restarted(
+    sweeps: Sweeps, ledger: Ledger, temporal_client: Client, clock: HandClock, state: LaneState
+) -> None:
+    clock.now = after(1000)
+    campaign, device = await ledger.campaign(), await ledger.device()
+    await ledger.messages(campaign, device)
+    await ledger.change(await ledger.lane(device), state=state, waiting_until_at=after(60), last_activity_at=NOW)
+    await age(ledger)
+
+    assert (await sweeps.sweep()).lanes == 1
+    assert "moved" in await signals_of_lane(temporal_client, device)
+
+
+async def test_claims_of_the_dead_are_ended(sweeps: Sweeps, ledger: Ledger, clock: HandClock) -> None:
+    clock.now = after(3600)
+    campaign, device = await ledger.campaign(), await ledger.device()
+    [message_id] = await ledger.messages(campaign, device)
+    await ledger.claimed(device)
+    await ledger.change(device, status=DeviceStatus.BANNED, host_id=None)
+
+    assert (await sweeps.sweep()).stale_claims == 1
+
+    assert await ledger.status(message_id) == MessageStatus.UNKNOWN
+    await ledger.check()
+
+
+async def test_a_sweep_on_a_quiet_day_finds_nothing(sweeps: Sweeps, ledger: Ledger) -> None:
+    await ledger.device()
+    await ledger.campaign(status=CampaignStatus.SCHEDULED, scheduled_at=NOW + timedelta(days=1), expanded_at=None)
+    await age(ledger)
+
+    assert await sweeps.sweep() == SweepResult(campaigns=0, lanes=0, stale_claims=0)

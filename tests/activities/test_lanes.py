@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
@@ -14,6 +16,7 @@ from activities.lanes import LaneActivities
 from activities.resources import Resources
 from siaran.contracts import FailoverResult, LaneAction, LaneCheck, LaneInput, LanePlan
 from siaran.errors import NotFound
+from siaran.lane_standing import LaneStanding, lane_standing
 from siaran.lanes import NOTICES, wake_lanes
 from siaran.ledger import moves
 from siaran.models import CampaignStatus, Device, DeviceStatus, DeviceStrategy, LaneState, MessageStatus
@@ -206,7 +209,30 @@ async def test_a_second_wake_before_the_lane_has_looked_signals_nobody(
     assert await signals_of_lane(temporal_client, device) == ["wake"]
 
 
-@pytest.mark.parametrize("seed", range(6))
+async def test_a_row_that_is_written_after_a_lane_looked_and_before_it_ended_wakes_it(
+    lanes: Lanes, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, campaign = await ledger.device(), await ledger.campaign()
+    await ledger.change(await ledger.lane(device), state=LaneState.RUNNING)
+    looked = asyncio.Event()
+
+    async def look_slowly(session: AsyncSession, user_id: UUID, device_id: UUID, now: datetime) -> LaneStanding:
+        standing = await lane_standing(session, user_id, device_id, now)
+        looked.set()
+        await asyncio.sleep(0.3)
+        return standing
+
+    monkeypatch.setattr("activities.lanes.lane_standing", look_slowly)
+    plan = asyncio.create_task(lanes.plan(device))
+    await looked.wait()
+    await ledger.messages(campaign, device)
+
+    assert await lanes.wake(device) == 1
+    assert (await plan).action is LaneAction.END
+    assert (await ledger.lane(device)).state is LaneState.RUNNING
+
+
+@pytest.mark.parametrize("seed", range(3))
 async def test_no_wake_is_lost_whenever_rows_are_written_while_a_lane_looks(lanes: Lanes, ledger: Ledger, seed: int) -> None:
     """Whatever interleaves: once all is done, either the lane knows of the last row, or it has been signalled.
 

@@ -14,6 +14,7 @@ from api.docs import install_docs
 from api.middleware import BodyLimitMiddleware, RequestMiddleware
 from api.problems import install_problems
 from api.routes import ROUTERS
+from api.temporal_ui import open_temporal_ui
 from siaran.accounts import ensure_administrator
 from siaran.clock import Clock, system_clock
 from siaran.db import open_database
@@ -40,8 +41,9 @@ async def open_context(settings: Settings, clock: Clock) -> AsyncIterator[Contex
             socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
             retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=3),
         ) as redis,
+        open_temporal_ui() as temporal_ui,
     ):
-        yield Context(settings, sessions, redis, temporal, clock)
+        yield Context(settings, sessions, redis, temporal, temporal_ui, clock)
 
 
 def create_app(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:

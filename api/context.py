@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+import httpx
 from fastapi import Depends, Request
 from redis.asyncio import Redis
 from temporalio.client import Client
@@ -24,6 +25,7 @@ class Context:
     sessions: SessionMaker
     redis: "Redis"
     temporal: Client
+    temporal_ui: httpx.AsyncClient
     clock: Clock
 
 

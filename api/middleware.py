@@ -10,16 +10,18 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.auth import SESSION_COOKIE
 from api.cookies import session_cookie
 from api.problems import internal_error_response, problem_response
 from siaran.metrics import observe_request
+from siaran.temporal_ui import UI_PATH
 
 log = structlog.get_logger()
 
 REQUEST_ID_HEADER = "X-Request-ID"
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 
-QUIET_ROUTES = frozenset({"/health", "/health/ready", "/metrics"})
+QUIET_ROUTES = frozenset({"/health", "/health/ready", "/metrics", f"{UI_PATH}/{{path:path}}"})
 """Asked every few seconds by machines: logged only when verbose."""
 
 SECURITY_HEADERS = {
@@ -114,7 +116,8 @@ def _dress(request: Request, headers: MutableHeaders, request_id: str) -> None:
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)
     token = getattr(request.state, "renewed_session", None)
-    if token is not None and "set-cookie" not in headers:  # a log-in or log-out in this very answer has the last word
+    ours = any(value.startswith(f"{SESSION_COOKIE}=") for value in headers.getlist("set-cookie"))
+    if token is not None and not ours:  # a log-in or log-out in this very answer has the last word
         headers.append("set-cookie", session_cookie(token, secure=request.url.scheme == "https"))
 
 

@@ -13,9 +13,11 @@ from cli.demo_servers import demo_servers
 from cli.demo_story import EMAIL, PASSWORD, begin, prepare, retry_failed, send
 from cli.errors import CommandError, ExitCode
 from cli.output import console, errors, print_json
+from siaran.accounts import first_administrator
 from siaran.embedded.app import api_url
 from siaran.embedded.errors import StackError
 from siaran.embedded.stack import EmbeddedStack
+from siaran.temporal_ui import EXECUTIONS_PATH
 
 STOPPED = 130
 """The exit code of a program that Ctrl-C ended."""
@@ -77,9 +79,10 @@ async def _tell(stack: EmbeddedStack, screen: Screen) -> Result:
 def links(stack: EmbeddedStack, *, keep: bool) -> Table:
     """Where to look around."""
     table = Table.grid(padding=(0, 2))
+    administrator, password = first_administrator(stack.settings)
     rows = {
         "API and its documentation": f"{api_url(stack)}/docs",
-        "Temporal UI": stack.settings.temporal_ui_url or "",
+        "Temporal UI": f"{api_url(stack)}{EXECUTIONS_PATH} (as {administrator} with the password: {password})",
         "Log in as": f"{EMAIL} with the password: {PASSWORD}",
         "Data and logs": str(stack.data_dir),
         "Stop with": "Ctrl-C",

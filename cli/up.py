@@ -18,6 +18,7 @@ from siaran.embedded.errors import StackError
 from siaran.embedded.options import StackOptions
 from siaran.embedded.stack import EmbeddedStack
 from siaran.settings import Settings
+from siaran.temporal_ui import EXECUTIONS_PATH
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -99,7 +100,7 @@ def _addresses(stack: EmbeddedStack) -> Table:
     table = Table.grid(padding=(0, 2))
     rows = {
         "API and its documentation": f"{api_url(stack)}/docs",
-        "Temporal UI": stack.settings.temporal_ui_url or "(set TEMPORAL_UI_URL)",
+        "Temporal UI": f"{api_url(stack)}{EXECUTIONS_PATH}" if stack.settings.temporal_ui_url else "(set TEMPORAL_UI_URL)",
         "Data and logs": str(stack.data_dir),
         "Stop with": "Ctrl-C",
     }

@@ -10,6 +10,7 @@ from api.routes import (
     campaign_reports,
     campaigns,
     devices,
+    executions,
     lead_files,
     leads,
     linking,
@@ -33,5 +34,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     devices.router,
     linking.router,
     workers.router,
+    executions.router,
     system.router,
 )

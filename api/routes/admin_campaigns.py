@@ -25,6 +25,7 @@ from siaran.campaigns import devices_with_pending, get_campaign, pause_campaign,
 from siaran.contracts import campaign_workflow_id
 from siaran.models import Campaign, User
 from siaran.settings import Settings
+from siaran.temporal_ui import workflow_link
 
 router = APIRouter(prefix="/api/admin/campaigns", tags=["administration"])
 
@@ -35,7 +36,9 @@ class AdminCampaignView(BaseModel):
     campaign: CampaignView
     owner_email: str
     deleted_at: datetime | None
-    temporal_url: str | None = Field(description="Its workflow in the Temporal UI, where that is known.")
+    temporal_url: str | None = Field(
+        description="Its workflow in the Temporal UI; a path of this API where that serves the UI."
+    )
 
     @classmethod
     def of(cls, campaign: Campaign, owner: User, counts: Counts, settings: Settings) -> "AdminCampaignView":
@@ -44,7 +47,7 @@ class AdminCampaignView(BaseModel):
             campaign=CampaignView.of(campaign, counts),
             owner_email=owner.email,
             deleted_at=campaign.deleted_at,
-            temporal_url=workflow_url(settings, campaign_workflow_id(campaign.id)),
+            temporal_url=workflow_link(settings, campaign_workflow_id(campaign.id)),
         )
 
 
@@ -52,13 +55,6 @@ class AdminCampaignReport(AdminCampaignView):
     """The same, device by device."""
 
     report: DeviceReport
-
-
-def workflow_url(settings: Settings, workflow_id: str) -> str | None:
-    """Where the Temporal UI shows a workflow; the UI knows no tenants, so only administrators are told."""
-    if not settings.temporal_ui_url:
-        return None
-    return f"{settings.temporal_ui_url.rstrip('/')}/namespaces/{settings.temporal_namespace}/workflows/{workflow_id}"
 
 
 @router.get("")

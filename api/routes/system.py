@@ -18,6 +18,7 @@ from api.problems import problem_response
 from siaran.errors import Forbidden
 from siaran.metrics import render_database_metrics, render_process_metrics
 from siaran.settings import Settings
+from siaran.temporal_ui import EXECUTIONS_PATH
 from siaran.version import VERSION
 
 router = APIRouter(tags=["system"])
@@ -45,7 +46,7 @@ class Installation(BaseModel):
     transport_os: str = Field(description="The name that linked devices show on the phone.")
     temporal_address: str | None
     temporal_namespace: str
-    temporal_ui_url: str | None
+    temporal_ui_url: str | None = Field(description="Where this API leads to the Temporal UI, if there is one.")
 
 
 class SystemStatus(BaseModel):
@@ -118,7 +119,7 @@ def _installation(settings: Settings) -> Installation:
         transport_os=settings.app_os,
         temporal_address=settings.temporal_address,
         temporal_namespace=settings.temporal_namespace,
-        temporal_ui_url=settings.temporal_ui_url,
+        temporal_ui_url=EXECUTIONS_PATH if settings.temporal_ui_url else None,
     )
 
 

@@ -15,6 +15,7 @@ from siaran.embedded.errors import StackError
 from siaran.embedded.options import LOOPBACK, StackOptions
 from siaran.embedded.supervisor import Child
 from siaran.namespaces import SEARCH_ATTRIBUTES
+from siaran.temporal_ui import UI_PATH
 
 DYNAMIC_CONFIG: dict[str, int | bool | str] = {
     # One task queue per device: the defaults refuse more than 1,200 pollers and split every queue into four partitions.
@@ -46,8 +47,8 @@ class EmbeddedTemporal:
 
     @property
     def ui_url(self) -> str:
-        """Where a browser finds the Temporal UI."""
-        return f"http://{LOOPBACK}:{self.options.temporal_ui_port}"
+        """Where the API finds the Temporal UI, which it serves under the same path."""
+        return f"http://{LOOPBACK}:{self.options.temporal_ui_port}{UI_PATH}"
 
     def initialise(self) -> None:
         """Create the server's folder."""
@@ -73,7 +74,7 @@ class EmbeddedTemporal:
 
     def _arguments(self) -> list[str]:
         arguments = ["server", "start-dev", "--ip", LOOPBACK, "--port", str(self.options.temporal_port)]
-        arguments += ["--ui-port", str(self.options.temporal_ui_port), "--ui-disable-news-fetch"]
+        arguments += ["--ui-port", str(self.options.temporal_ui_port), "--ui-public-path", UI_PATH, "--ui-disable-news-fetch"]
         arguments += ["--db-filename", str(self.folder / "temporal.db")]
         # Without these two every commit waits for the disk, and the server does a quarter of the work.
         arguments += ["--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"]

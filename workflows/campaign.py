@@ -80,7 +80,8 @@ class CampaignWorkflow:
 
     async def _wait(self, plan: CampaignPlan) -> None:
         limit = None if plan.until_at is None else max(plan.until_at - workflow.now(), timedelta(milliseconds=100))
-        summary = "until the scheduled time" if plan.action is CampaignAction.SLEEP else f"{plan.pending} messages pending"
+        sleeps = plan.action is CampaignAction.SLEEP
+        summary = "until the scheduled time" if sleeps else f"{_in_brief(plan)}, {plan.pending} messages pending"
         await self._pause(limit, summary)
 
     async def _pause(self, limit: timedelta | None, summary: str) -> None:
@@ -89,8 +90,15 @@ class CampaignWorkflow:
 
     def _show(self, plan: CampaignPlan) -> None:
         """Show phase and reason in lists of executions; written only when they change."""
-        status = f"{plan.status}: {plan.reason}" if plan.reason else plan.status
-        workflow.set_current_details(f"{status}\n\n{plan.pending} messages pending, {plan.done} ended")
+        reason = f": {plan.reason}" if plan.reason else ""
+        workflow.set_current_details(f"{plan.status}{reason}\n\n{plan.pending} messages pending, {plan.done} ended")
+        status = _in_brief(plan)
         if status != self._shown:
             self._shown = status
             workflow.upsert_search_attributes([STATUS.value_set(status)])
+
+
+def _in_brief(plan: CampaignPlan) -> str:
+    """Phase and cause; a reason goes from the general to the particular, and a list has room for the latter only."""
+    cause = plan.reason.rpartition(": ")[2]
+    return f"{plan.status}: {cause}" if cause else plan.status

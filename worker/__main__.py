@@ -31,6 +31,9 @@ from workflows.sweep import SweepWorkflow
 log = structlog.get_logger()
 
 WORKFLOWS = [CampaignWorkflow, DeviceWorkflow, SweepWorkflow]
+WORKFLOW_RUNNER = SandboxedWorkflowRunner(
+    restrictions=SandboxRestrictions.default.with_passthrough_modules("siaran", "workflows")
+)
 ACTIVITIES_AT_ONCE = 40
 CACHED_WORKFLOWS = 12_000
 """Above the number of open lanes: a lane that falls out of the cache is replayed at its next event."""
@@ -53,9 +56,7 @@ def make_worker(resources: Resources) -> Worker:
             AudienceActivities(resources).expand_audience,
             SweepActivities(resources).sweep,
         ],
-        workflow_runner=SandboxedWorkflowRunner(
-            restrictions=SandboxRestrictions.default.with_passthrough_modules("siaran", "workflows")
-        ),
+        workflow_runner=WORKFLOW_RUNNER,
         max_cached_workflows=CACHED_WORKFLOWS,
         max_concurrent_activities=ACTIVITIES_AT_ONCE,
         graceful_shutdown_timeout=timedelta(seconds=20),

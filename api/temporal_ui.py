@@ -19,7 +19,7 @@ Headers = list[tuple[bytes, bytes]]
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 120
-"""The UI waits for news of an execution in requests that stay open for up to a minute."""
+"""The UI waits for news of an execution in requests that stay open for twenty seconds and more."""
 CONNECTIONS = 100
 
 HOP_BY_HOP = frozenset(
@@ -36,7 +36,7 @@ NOT_PASSED_ON = HOP_BY_HOP | {
 }
 NOT_PASSED_BACK = HOP_BY_HOP | {b"date", b"server"}
 
-ASSETS = re.compile(rb"/_app/immutable/")
+ASSETS = f"{UI_PATH}/_app/immutable/".encode()
 """Files whose names change with their contents."""
 
 RENDERED = f"{UI_PATH}/render".encode()
@@ -82,7 +82,7 @@ async def relay(answer: httpx.Response, script: str) -> Response:
     headers = _without(answer.headers.raw, NOT_PASSED_BACK)
     if answer.headers.get("content-type", "").startswith("text/html") and "content-security-policy" not in answer.headers:
         return await _document(answer, headers, script)
-    if ASSETS.search(answer.url.raw_path) and answer.status_code == 200 and "cache-control" not in answer.headers:
+    if answer.url.raw_path.startswith(ASSETS) and answer.status_code == 200 and "cache-control" not in answer.headers:
         headers.append((b"cache-control", b"private, max-age=31536000, immutable"))
     return Relay(answer, headers)
 

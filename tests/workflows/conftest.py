@@ -1,0 +1,37 @@
+"""Fixtures of the workflows' tests: a client whose workflows skip time, and workers."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+from temporalio.client import Client
+from temporalio.testing import TimeSkipper
+from temporalio.worker import Worker
+
+from siaran.contracts import WORKFLOW_QUEUE, device_queue
+from worker.__main__ import WORKFLOW_RUNNER, WORKFLOWS
+
+
+@pytest.fixture
+def skipper(temporal_client: Client) -> TimeSkipper:
+    """Workflows that are started through its client skip the time in which they only wait."""
+    return TimeSkipper(temporal_client)
+
+
+@pytest.fixture
+def skipping_client(skipper: TimeSkipper) -> Client:
+    """A client whose workflows skip time."""
+    return skipper.client
+
+
+def workflow_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
+    """Runs all workflows as the product does, with these activities."""
+    return Worker(
+        client, task_queue=WORKFLOW_QUEUE, workflows=WORKFLOWS, activities=activities, workflow_runner=WORKFLOW_RUNNER
+    )
+
+
+def device_worker(client: Client, device_id: UUID, send: Callable[..., Any], *, at_once: int = 1) -> Worker:
+    """Runs the send activities of one device."""
+    return Worker(client, task_queue=device_queue(device_id), activities=[send], max_concurrent_activities=at_once)

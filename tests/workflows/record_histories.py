@@ -1,0 +1,101 @@
+"""Records the histories that `test_replay.py` replays: `python -m tests.workflows.record_histories`."""
+
+import asyncio
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from redis.asyncio import Redis
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowHistory
+
+from siaran.contracts import CampaignInput
+from siaran.db import open_database
+from siaran.embedded.options import StackOptions
+from siaran.embedded.stack import EmbeddedStack
+from siaran.models import Campaign, CampaignStatus
+from siaran.settings import Settings
+from siaran.temporal import connect, nudge_campaign
+from tests.conftest import stack_folder
+from tests.servers import TestServers
+from tests.workflows.house import House, open_house
+
+HISTORIES = Path(__file__).with_name("histories")
+PROCESS = re.compile(r"\d+@[\w.-]+")
+TEXT = "Grand opening, dear {{name}}"
+
+
+async def record() -> None:
+    """Start servers of our own, let campaigns go out, and write down every execution that has ended."""
+    options = StackOptions(postgres_fsync=False).with_free_ports()
+    with stack_folder() as folder:
+        async with EmbeddedStack(Settings(data_dir=folder), options) as stack:
+            servers = TestServers(stack)
+            await servers.create_template()
+            url = SecretStr(servers.database_url(await servers.create_database()))
+            settings = stack.settings.model_copy(
+                update={"database_url": url, "temporal_namespace": await servers.create_namespace()}
+            )
+            client = await connect(settings)
+            async with (
+                open_database(settings) as sessions,
+                Redis.from_url(settings.redis_dsn, decode_responses=True) as redis,
+                open_house(settings, sessions, redis, client, devices=3, leads=9) as house,
+            ):
+                await go_out(house)
+            await write_down(client)
+
+
+async def go_out(house: House) -> None:
+    """Everything that a campaign and a lane can meet: gaps, a pause, failover, failures, a retry, a cancellation."""
+    await house.network.configure(failure_rate=0.4, seed=5)
+    first = await house.campaign(message=TEXT, min_delay_seconds=1, max_delay_seconds=1)
+    await asyncio.sleep(0.5)
+    await _set_status(house, first, CampaignStatus.PAUSED)
+    await asyncio.sleep(2)
+    await house.network.drop(house.devices[0].id)
+    await _set_status(house, first, CampaignStatus.SENDING)
+    await house.end_of(first)
+    await house.network.configure(failure_rate=0)
+    await house.retry(first)
+    await house.end_of(first)
+    second = await house.campaign(message=TEXT, min_delay_seconds=5, max_delay_seconds=5)
+    await asyncio.sleep(1.5)
+    await _set_status(house, second, CampaignStatus.CANCELLED)
+    await house.end_of(second)
+    await house.network.restore(house.devices[0].id)
+    await asyncio.sleep(7)
+
+
+async def _set_status(house: House, campaign: Campaign, status: CampaignStatus) -> None:
+    async with house.resources.sessions.begin() as session:
+        (await session.get_one(Campaign, campaign.id)).status = status
+    await nudge_campaign(house.resources.client, CampaignInput(campaign.id, campaign.user_id))
+
+
+async def write_down(client: Client) -> None:
+    """Replace the recorded histories by those of this namespace."""
+    for old in HISTORIES.glob("*.json"):
+        old.unlink()
+    ended = [one async for one in client.list_workflows() if one.status is WorkflowExecutionStatus.COMPLETED]
+    numbers: Counter[str] = Counter()
+    for execution in sorted(ended, key=lambda one: one.start_time):
+        kind = execution.workflow_type.removesuffix("Workflow").lower()
+        numbers[kind] += 1
+        events = [json.dumps(event, separators=(",", ":")) for event in await _events(client, execution)]
+        lines = '{"events":[\n' + ",\n".join(events) + "\n]}\n"
+        (HISTORIES / f"{kind}-{numbers[kind]}.json").write_text(lines)
+
+
+async def _events(client: Client, execution: WorkflowExecution) -> list[Any]:
+    """The events of an execution, without the names of the machine and processes that recorded them."""
+    handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
+    history: WorkflowHistory = await handle.fetch_history()
+    events: list[Any] = json.loads(PROCESS.sub("recorded", history.to_json()))["events"]
+    return events
+
+
+if __name__ == "__main__":
+    asyncio.run(record())

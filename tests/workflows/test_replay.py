@@ -1,0 +1,92 @@
+"""Recorded histories replay on the workflows of today, and hold nothing about people."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+from temporalio import workflow
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
+from temporalio.workflow import NondeterminismError
+
+from siaran.contracts import CampaignInput, LaneInput
+from siaran.temporal import DATA_CONVERTER
+from tests.workflows.record_histories import HISTORIES, TEXT
+from worker.__main__ import WORKFLOW_RUNNER, WORKFLOWS
+
+RECORDED = sorted(HISTORIES.glob("*.json"))
+PHONE = re.compile(r"(?<![0-9a-f-])60\d{8,11}(?!\d)")
+
+
+def read(path: Path) -> WorkflowHistory:
+    return WorkflowHistory.from_json(path.stem, path.read_text())
+
+
+def strings(value: Any) -> list[str]:
+    """Every text in a message or in a part of one, payloads decoded."""
+    if isinstance(value, str | bytes):
+        return [value if isinstance(value, str) else value.decode(errors="replace")]
+    if isinstance(value, Message):
+        return [text for _, part in value.ListFields() for text in strings(part)]
+    if isinstance(value, Mapping):
+        return [text for pair in value.items() for part in pair for text in strings(part)]
+    return [text for part in value for text in strings(part)] if isinstance(value, Iterable) else []
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+async def test_a_recorded_history_replays(path: Path) -> None:
+    replayer = Replayer(workflows=WORKFLOWS, workflow_runner=WORKFLOW_RUNNER, data_converter=DATA_CONVERTER)
+
+    await replayer.replay_workflow(read(path))
+
+
+def test_the_histories_meet_every_activity_timer_and_signal() -> None:
+    met = {
+        text for path in RECORDED for event in read(path).events for text in strings(event) if re.fullmatch(r"[a-z_]+", text)
+    }
+
+    assert {"plan_campaign", "expand_audience", "cancel_pending", "retry_failed", "changed"} <= met
+    assert {"plan_lane", "fail_over", "send", "wake"} <= met
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+def test_a_history_holds_no_phone_number_name_or_text(path: Path) -> None:
+    found = [text for event in read(path).events for text in strings(event)]
+
+    assert any("campaign_id" in text or "device_id" in text for text in found), "payloads are decoded"
+    for text in found:
+        assert not PHONE.search(text), text
+        assert "Zulaikha" not in text
+        assert TEXT[:13] not in text
+
+
+@workflow.defn(name="CampaignWorkflow")
+class ChangedCampaign:
+    """A campaign that sleeps first."""
+
+    @workflow.run
+    async def run(self, campaign: CampaignInput) -> str:
+        await workflow.sleep(1)
+        return str(campaign.campaign_id)
+
+
+@workflow.defn(name="DeviceWorkflow")
+class ChangedDevice:
+    """A lane that sleeps first."""
+
+    @workflow.run
+    async def run(self, lane: LaneInput) -> str:
+        await workflow.sleep(1)
+        return str(lane.device_id)
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+async def test_a_workflow_that_has_changed_does_not_replay(path: Path) -> None:
+    changed = [ChangedCampaign, ChangedDevice]
+    replayer = Replayer(workflows=changed, workflow_runner=UnsandboxedWorkflowRunner(), data_converter=DATA_CONVERTER)
+
+    with pytest.raises(NondeterminismError):
+        await replayer.replay_workflow(read(path))

@@ -100,30 +100,26 @@ async def test_a_paused_campaign_sleeps_until_somebody_signals(campaigns: Campai
     assert (plan.action, plan.until_at, plan.pending) == (CampaignAction.SLEEP, None, 1)
 
 
-@pytest.mark.parametrize(
-    ("ends", "status", "reason"),
-    [
+async def test_a_campaign_ends_when_every_message_has_ended(campaigns: Campaigns, ledger: Ledger) -> None:
+    device = await ledger.device()
+    for ends, status, reason in (
         ([MessageStatus.SENT, MessageStatus.FAILED, MessageStatus.UNKNOWN], "sent", ""),
         ([MessageStatus.READ], "sent", ""),
         ([MessageStatus.FAILED, MessageStatus.UNKNOWN], "failed", "no message could be sent"),
         ([MessageStatus.SUPPRESSED], "failed", "every matching lead has opted out"),
         ([MessageStatus.SUPPRESSED, MessageStatus.SENT], "sent", ""),
         ([], "failed", "no lead matches the niche and target status"),
-    ],
-)
-async def test_a_campaign_ends_when_every_message_has_ended(
-    campaigns: Campaigns, ledger: Ledger, ends: list[MessageStatus], status: str, reason: str
-) -> None:
-    campaign, device = await ledger.campaign(), await ledger.device()
-    for end in ends:
-        await ledger.messages(campaign, device, status=end)
+    ):
+        campaign = await ledger.campaign()
+        for end in ends:
+            await ledger.messages(campaign, device, status=end)
 
-    plan = await campaigns.plan(campaign)
+        plan = await campaigns.plan(campaign)
 
-    assert (plan.action, plan.status, plan.reason, plan.done) == (CampaignAction.END, status, reason, len(ends))
-    row = await campaigns.row(campaign)
-    assert (row.status, row.completed_at) == (CampaignStatus(status), NOW)
-    assert (await campaigns.plan(campaign)).action is CampaignAction.END
+        assert (plan.action, plan.status, plan.reason, plan.done) == (CampaignAction.END, status, reason, len(ends))
+        row = await campaigns.row(campaign)
+        assert (row.status, row.completed_at) == (CampaignStatus(status), NOW)
+        assert (await campaigns.plan(campaign)).action is CampaignAction.END
 
 
 @pytest.mark.parametrize("still", [MessageStatus.PENDING, MessageStatus.CLAIMED])
@@ -166,31 +162,29 @@ async def test_a_campaign_waits_when_all_its_lanes_do_and_says_for_what(campaign
     assert (await campaigns.plan(campaign)).status == "sending"
 
 
-@pytest.mark.parametrize(
-    ("state", "waiting_for", "woken"),
-    [
+async def test_a_campaign_wakes_lanes_that_nobody_told_of_its_messages(campaigns: Campaigns, ledger: Ledger) -> None:
+    """Whoever wrote the messages, or resumed the campaign, may have died before the wake."""
+    campaign, done = await ledger.campaign(), await ledger.device()
+    await ledger.messages(campaign, done, status=MessageStatus.SENT)
+    cases = [
         (LaneState.ASLEEP, None, True),
         (LaneState.WAITING, "campaign paused", True),
         (LaneState.WAITING, "next message due", True),
         (LaneState.WAITING, "device offline", False),
         (LaneState.WAITING, "cap of the device", False),
         (LaneState.RUNNING, None, False),
-    ],
-)
-async def test_a_campaign_wakes_lanes_that_nobody_told_of_its_messages(
-    campaigns: Campaigns, ledger: Ledger, state: LaneState, waiting_for: str | None, woken: bool
-) -> None:
-    """Whoever wrote the messages, or resumed the campaign, may have died before the wake."""
-    campaign, device, other = await ledger.campaign(), await ledger.device(), await ledger.device()
-    await ledger.messages(campaign, device)
-    await ledger.messages(campaign, other, status=MessageStatus.SENT)
-    await ledger.change(await ledger.lane(device), state=state, waiting_for=waiting_for)
+    ]
+    devices = [await ledger.device() for _ in cases]
+    for device, (state, waiting_for, _) in zip(devices, cases, strict=True):
+        await ledger.messages(campaign, device)
+        await ledger.change(await ledger.lane(device), state=state, waiting_for=waiting_for)
 
     await campaigns.plan(campaign)
 
-    assert await signals_of_lane(campaigns.client, device) == (["wake"] if woken else [])
-    assert (await ledger.lane(device)).state == (LaneState.RUNNING if woken else state)
-    assert await signals_of_lane(campaigns.client, other) == []
+    for device, (state, waiting_for, woken) in zip(devices, cases, strict=True):
+        assert await signals_of_lane(campaigns.client, device) == (["wake"] if woken else []), waiting_for
+        assert (await ledger.lane(device)).state == (LaneState.RUNNING if woken else state)
+    assert await signals_of_lane(campaigns.client, done) == []
 
 
 async def test_a_paused_campaign_wakes_nobody(campaigns: Campaigns, ledger: Ledger) -> None:

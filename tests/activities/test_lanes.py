@@ -53,9 +53,9 @@ def lanes(resources: Resources, environment: ActivityEnvironment) -> Lanes:
     return Lanes(resources, environment)
 
 
-@pytest.mark.parametrize(
-    ("campaign", "messages", "device", "action"),
-    [
+async def test_a_lane_plans_by_what_stands_in_its_rows(lanes: Lanes, ledger: Ledger) -> None:
+    owner = {"device_strategy": DeviceStrategy.OWNER}
+    cases: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], LaneAction]] = [
         ({}, {}, {}, LaneAction.SEND),
         ({}, {"status": MessageStatus.SENT}, {}, LaneAction.END),
         ({}, {"status": MessageStatus.CLAIMED}, {}, LaneAction.SEND),
@@ -65,31 +65,23 @@ def lanes(resources: Resources, environment: ActivityEnvironment) -> Lanes:
         ({}, {}, {"status": DeviceStatus.OFFLINE, "offline_since_at": after(-30)}, LaneAction.WAIT),
         ({}, {}, {"status": DeviceStatus.BANNED, "host_id": None}, LaneAction.FAIL_OVER),
         ({}, {}, {"restricted_until_at": after(60)}, LaneAction.FAIL_OVER),
-        ({"device_strategy": DeviceStrategy.OWNER}, {}, {"status": DeviceStatus.BANNED}, LaneAction.WAIT),
-        ({"device_strategy": DeviceStrategy.OWNER}, {}, {"deleted_at": NOW, "host_id": None}, LaneAction.FAIL_OVER),
-    ],
-)
-async def test_a_lane_plans_by_what_stands_in_its_rows(
-    lanes: Lanes,
-    ledger: Ledger,
-    campaign: dict[str, Any],
-    messages: dict[str, Any],
-    device: dict[str, Any],
-    action: LaneAction,
-) -> None:
-    row, own, _ = await ledger.campaign(**campaign), await ledger.device(), await ledger.device()
-    await ledger.messages(row, own, **messages)
-    await ledger.change(own, **device)
-
-    plan = await lanes.plan(own)
-
-    assert plan.action is action
-    lane = await ledger.lane(own)
+        (owner, {}, {"status": DeviceStatus.BANNED}, LaneAction.WAIT),
+        (owner, {}, {"deleted_at": NOW, "host_id": None}, LaneAction.FAIL_OVER),
+    ]
     states = {LaneAction.END: LaneState.ASLEEP, LaneAction.WAIT: LaneState.WAITING}
-    assert lane.state == states.get(action, LaneState.RUNNING)
-    assert (lane.waiting_for, lane.waiting_until_at) == (
-        (plan.why, plan.until_at) if action is LaneAction.WAIT else (None, None)
-    )
+    await ledger.device()
+    for campaign, messages, columns, action in cases:
+        device = await ledger.device()
+        await ledger.messages(await ledger.campaign(**campaign), device, **messages)
+        await ledger.change(device, **columns)
+
+        plan = await lanes.plan(device)
+
+        assert plan.action is action, (campaign, messages, columns)
+        lane = await ledger.lane(device)
+        assert lane.state == states.get(action, LaneState.RUNNING)
+        waits = (plan.why, plan.until_at) if action is LaneAction.WAIT else (None, None)
+        assert (lane.waiting_for, lane.waiting_until_at) == waits
 
 
 async def test_a_lane_without_another_device_waits_for_its_own(lanes: Lanes, ledger: Ledger) -> None:

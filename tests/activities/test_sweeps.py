@@ -44,52 +44,39 @@ async def age(ledger: Ledger, seconds: float = 300) -> None:
             await session.execute(text(f"UPDATE {table} SET updated_at = :at"), {"at": after(300 - seconds)})
 
 
-@pytest.mark.parametrize(
-    ("columns", "messages"),
-    [
-        ({"status": CampaignStatus.SCHEDULED, "scheduled_at": after(0), "expanded_at": None}, None),
-        ({"status": CampaignStatus.SENDING, "expanded_at": None}, None),
-        ({"status": CampaignStatus.SENDING}, MessageStatus.SENT),
-        ({"status": CampaignStatus.WAITING}, MessageStatus.FAILED),
-        ({"status": CampaignStatus.CANCELLED}, MessageStatus.PENDING),
-    ],
-    ids=["overdue", "not expanded", "all ended", "waits for nothing", "cancelled, not settled"],
-)
-async def test_a_campaign_that_somebody_forgot_is_nudged(
-    sweeps: Sweeps, ledger: Ledger, temporal_client: Client, columns: dict[str, Any], messages: MessageStatus | None
-) -> None:
-    campaign, device = await ledger.campaign(**columns), await ledger.device()
-    if messages is not None:
-        await ledger.messages(campaign, device, status=messages)
+async def test_campaigns_that_somebody_forgot_are_nudged(sweeps: Sweeps, ledger: Ledger, temporal_client: Client) -> None:
+    device = await ledger.device()
+    forgotten = {
+        "overdue": await ledger.campaign(status=CampaignStatus.SCHEDULED, expanded_at=None),
+        "not expanded": await ledger.campaign(expanded_at=None),
+        "all ended": await ledger.campaign(),
+        "waits for nothing": await ledger.campaign(status=CampaignStatus.WAITING),
+        "cancelled, not settled": await ledger.campaign(status=CampaignStatus.CANCELLED),
+    }
+    await ledger.messages(forgotten["all ended"], device, status=MessageStatus.SENT)
+    await ledger.messages(forgotten["waits for nothing"], device, status=MessageStatus.FAILED)
+    await ledger.messages(forgotten["cancelled, not settled"], device)
     await age(ledger)
 
-    result = await sweeps.sweep()
+    assert (await sweeps.sweep()).campaigns == 5
 
-    assert result.campaigns == 1
-    assert await signals_of_campaign(temporal_client, campaign) == ["changed"]
+    heard = {why: await signals_of_campaign(temporal_client, campaign) for why, campaign in forgotten.items()}
+    assert all(signals == ["changed"] for signals in heard.values()), heard
 
 
-@pytest.mark.parametrize(
-    ("columns", "messages"),
-    [
-        ({"status": CampaignStatus.SCHEDULED, "scheduled_at": after(290), "expanded_at": None}, None),
-        ({"status": CampaignStatus.SENDING}, MessageStatus.CLAIMED),
-        ({"status": CampaignStatus.PAUSED}, MessageStatus.PENDING),
-        ({"status": CampaignStatus.SENT}, MessageStatus.SENT),
-        ({"status": CampaignStatus.CANCELLED}, MessageStatus.CANCELLED),
-    ],
-    ids=["just due", "under way", "paused", "ended", "cancelled"],
-)
-async def test_a_campaign_that_goes_its_way_is_left_alone(
-    sweeps: Sweeps, ledger: Ledger, temporal_client: Client, columns: dict[str, Any], messages: MessageStatus | None
-) -> None:
-    campaign, device = await ledger.campaign(**columns), await ledger.device()
-    if messages is not None:
-        await ledger.messages(campaign, device, status=messages, scheduled_at=after(299))
+async def test_campaigns_that_go_their_way_are_left_alone(sweeps: Sweeps, ledger: Ledger) -> None:
+    device = await ledger.device()
+    await ledger.campaign(status=CampaignStatus.SCHEDULED, scheduled_at=after(290), expanded_at=None)
+    for status, message in (
+        (CampaignStatus.SENDING, MessageStatus.CLAIMED),
+        (CampaignStatus.PAUSED, MessageStatus.PENDING),
+        (CampaignStatus.SENT, MessageStatus.SENT),
+        (CampaignStatus.CANCELLED, MessageStatus.CANCELLED),
+    ):
+        await ledger.messages(await ledger.campaign(status=status), device, status=message)
     await age(ledger)
 
     assert (await sweeps.sweep()).campaigns == 0
-    assert await signals_of_campaign(temporal_client, campaign) == []
 
 
 async def test_a_retry_that_nobody_carried_out_is_asked_for_again(
@@ -127,27 +114,23 @@ async def test_a_lane_that_sleeps_over_messages_is_woken(
     assert (await ledger.lane(device)).state is LaneState.RUNNING
 
 
-@pytest.mark.parametrize(
-    "lane",
-    [
-        {"state": LaneState.RUNNING, "last_activity_at": after(290)},
-        {"state": LaneState.RUNNING, "last_activity_at": after(100), "next_send_at": after(290)},
-        {"state": LaneState.WAITING, "waiting_until_at": after(900)},
-        {"state": LaneState.ASLEEP, "paused_at": NOW},
-        {"state": LaneState.RUNNING, "paused_at": NOW},
-    ],
-    ids=["sends", "in a long gap", "waits", "stopped", "stopped a moment ago"],
-)
-async def test_a_lane_that_goes_its_way_is_left_alone(
-    sweeps: Sweeps, ledger: Ledger, temporal_client: Client, lane: dict[str, Any]
-) -> None:
-    campaign, device = await ledger.campaign(), await ledger.device()
-    await ledger.messages(campaign, device)
-    await ledger.change(await ledger.lane(device), **lane)
+async def test_lanes_that_go_their_way_are_left_alone(sweeps: Sweeps, ledger: Ledger, temporal_client: Client) -> None:
+    campaign = await ledger.campaign()
+    lanes: dict[str, dict[str, Any]] = {
+        "sends": {"state": LaneState.RUNNING, "last_activity_at": after(290)},
+        "in a long gap": {"state": LaneState.RUNNING, "last_activity_at": after(100), "next_send_at": after(290)},
+        "waits": {"state": LaneState.WAITING, "waiting_until_at": after(900)},
+        "stopped": {"state": LaneState.ASLEEP, "paused_at": NOW},
+        "stopped a moment ago": {"state": LaneState.RUNNING, "paused_at": NOW},
+    }
+    devices = {name: await ledger.device() for name in lanes}
+    for name, columns in lanes.items():
+        await ledger.messages(campaign, devices[name])
+        await ledger.change(await ledger.lane(devices[name]), **columns)
     await age(ledger)
 
     assert (await sweeps.sweep()).lanes == 0
-    assert await signals_of_lane(temporal_client, device) == []
+    assert [await signals_of_lane(temporal_client, device) for device in devices.values()] == [[]] * 5
 
 
 async def test_a_sleeping_lane_with_nothing_due_is_left_alone(sweeps: Sweeps, ledger: Ledger, temporal_client: Client) -> None:

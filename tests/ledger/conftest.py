@@ -12,3 +12,9 @@ async def ledger(sessions: SessionMaker) -> Ledger:
     ledger = Ledger(sessions)
     await ledger.open()
     return ledger
+
+
+@pytest.fixture
+def temporal_namespace() -> str:
+    """None of its own: the ledger knows nothing of Temporal."""
+    return "default"

@@ -86,24 +86,23 @@ async def test_messages_of_a_paused_campaign_move_too_and_stay_paused(ledger: Le
     assert await ledger.claim(other) is None
 
 
-@pytest.mark.parametrize(
-    "unfit",
-    [
+async def test_nothing_moves_to_a_device_that_cannot_send(ledger: Ledger) -> None:
+    campaign, away = await ledger.campaign(), await ledger.device()
+    await ledger.messages(campaign, away)
+    unfit: list[dict[str, object]] = [
         {"status": DeviceStatus.OFFLINE},
         {"status": DeviceStatus.BANNED},
         {"is_active": False},
         {"deleted_at": NOW},
         {"restricted_until_at": after(60)},
         {"host_id": None},
-    ],
-    ids=lambda unfit: next(iter(unfit)) + "=" + str(next(iter(unfit.values()))),
-)
-async def test_nothing_moves_to_a_device_that_cannot_send(ledger: Ledger, unfit: dict[str, object]) -> None:
-    campaign, away, other = await ledger.campaign(), await ledger.device(), await ledger.device()
-    await ledger.messages(campaign, away)
-    await ledger.change(other, **unfit)
+    ]
+    for columns in unfit:
+        other = await ledger.device()
+        await ledger.change(other, **columns)
 
-    assert await ledger.move(away) == {}
+        assert await ledger.move(away) == {}, columns
+
     assert await ledger.counts(campaign, away) == {"pending": 1}
 
 

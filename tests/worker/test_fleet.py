@@ -1,5 +1,7 @@
 """The fleet: which devices a host gets."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import select
 
@@ -55,23 +57,19 @@ async def test_a_device_that_has_just_been_placed_has_time_to_connect_before_its
     assert since[back.id] == NOW
 
 
-@pytest.mark.parametrize(
-    "unfit",
-    [
+async def test_a_device_that_cannot_connect_is_not_placed(settings: Settings, sessions: SessionMaker, host: Host) -> None:
+    unfit: list[dict[str, Any]] = [
         {"jid": None},
         {"is_active": False},
         {"deleted_at": NOW},
         {"status": DeviceStatus.BANNED},
         {"status": DeviceStatus.LOGGED_OUT},
         {"transport": TransportKind.WHATSAPP},
-    ],
-    ids=lambda unfit: next(iter(unfit)) + "=" + str(next(iter(unfit.values()))),
-)
-async def test_a_device_that_cannot_connect_is_not_placed(
-    settings: Settings, sessions: SessionMaker, host: Host, unfit: dict[str, object]
-) -> None:
+    ]
     async with sessions.begin() as session:
-        await add_device(session, await add_user(session), **unfit)
+        user = await add_user(session)
+        for columns in unfit:
+            await add_device(session, user, **columns)
 
     assert await fill(settings, sessions, host, 10) == 0
 

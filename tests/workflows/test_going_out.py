@@ -38,9 +38,9 @@ async def test_a_campaign_goes_out_over_fifteen_devices_and_is_sent(house: House
 
 
 async def test_a_device_drops_some_messages_fail_and_a_retry_after_the_end_sends_them(house: House) -> None:
-    await house.network.configure(failure_rate=0.2, ack_loss_rate=0.03, ack_timeout_seconds=0.3, latency_ms=(50, 150), seed=5)
+    await house.network.configure(failure_rate=0.2, ack_loss_rate=0.03, ack_timeout_seconds=0.3, latency_ms=(20, 80), seed=5)
     campaigns = [await house.campaign() for _ in range(2)]
-    await asyncio.sleep(0.7)
+    await asyncio.sleep(0.3)
     await house.network.drop(house.devices[0].id)
 
     ends = [await house.end_of(campaign) for campaign in campaigns]

@@ -203,8 +203,9 @@ class Ledger:
         return {name: number for name, number in sums.items() if number}
 
     async def check(self) -> None:
-        """See `assert_counters_match`."""
+        """See `assert_counters_match`; seen at one instant, since a host may be at work."""
         async with self.sessions() as session:
+            await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             await assert_counters_match(session)
 
 

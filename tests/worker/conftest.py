@@ -1,0 +1,96 @@
+"""Fixtures of the worker's tests: a host that runs in this process, on the simulated network."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import Redis
+from temporalio.client import Client
+
+from siaran.clock import system_clock
+from siaran.db import SessionMaker
+from siaran.gateway.simulated import SimulatedTransport
+from siaran.gateway.simulated_network import SimulatedNetwork
+from siaran.models import Device, DeviceStatus
+from siaran.settings import Settings
+from tests.ledger.driver import Ledger
+from worker import connections, queues
+from worker.host import Host
+
+
+class RunningHost:
+    """A host at work; `add_device` gives it one more, linked and not yet connected."""
+
+    def __init__(self, ledger: Ledger, network: SimulatedNetwork, host: Host, transport: SimulatedTransport) -> None:
+        self.ledger = ledger
+        self.network = network
+        self.host = host
+        self.transport = transport
+
+    async def add_device(self) -> Device:
+        """A linked device that the fleet has just placed here."""
+        device = await self.ledger.device(status=DeviceStatus.CONNECTING)
+        return await self.link(device)
+
+    async def link(self, device: Device) -> Device:
+        """Link a device, anew if it was linked before."""
+        ref = (await self.network.link(device.id, device.phone)).ref
+        device.jid, device.link_generation, device.host_id = ref.jid, ref.link_generation, self.ledger.host.id
+        device.status = DeviceStatus.CONNECTING
+        await self.ledger.change(device)
+        return device
+
+    async def device(self, device: Device) -> Device:
+        """The device as it stands now."""
+        async with self.ledger.sessions() as session:
+            return await session.get_one(Device, device.id)
+
+    async def reach(self, device: Device, status: DeviceStatus) -> Device:
+        """Return once the device's row says so."""
+        async with asyncio.timeout(10):
+            while (row := await self.device(device)).status is not status:  # noqa: ASYNC110 -- another task writes it
+                await asyncio.sleep(0.02)
+        return row
+
+
+async def until(question: Callable[[], Awaitable[bool]]) -> None:
+    """Return once the answer is yes; raises `TimeoutError` after ten seconds."""
+    async with asyncio.timeout(10):
+        while not await question():  # noqa: ASYNC110 -- it happens on a server
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def running_host(
+    settings: Settings,
+    sessions: SessionMaker,
+    redis: Redis,
+    temporal_client: Client,
+    network_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[RunningHost]:
+    """A host without devices that looks at its rows all the time."""
+    monkeypatch.setattr(connections, "RECONCILE_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "RETRY_AFTER", timedelta(seconds=0.1))
+    monkeypatch.setattr(queues, "RECONCILE_SECONDS", 0.05)
+    monkeypatch.setattr(queues, "KEEP_OPEN", timedelta(seconds=0.3))
+    ledger = Ledger(sessions)
+    await ledger.open()
+    transport = SimulatedTransport(network_url)
+    host = Host(
+        ledger.host.id,
+        settings=settings,
+        sessions=sessions,
+        redis=redis,
+        client=temporal_client,
+        transport=transport,
+        clock=system_clock,
+    )
+    stop = asyncio.Event()
+    run = asyncio.create_task(host.run(stop))
+    async with SimulatedNetwork(network_url) as network:
+        await network.configure(latency_ms=(0, 0), delivered_seconds=(0, 0), read_rate=0)
+        yield RunningHost(ledger, network, host, transport)
+    stop.set()
+    await run

@@ -62,6 +62,8 @@ class Transmitter:
         began_at = self.clock()
         base = replace(record_of(claim, began_at, began_at + gap), began_at=began_at)
         key = attempt_key(self.secret, claim.message_id, claim.attempt)
+        if claim.message_type not in set(MessageType):
+            return await self._end(_impossible(base, claim.message_type), None)
         body = Body(MessageType(claim.message_type), claim.content, claim.media_url)
         try:
             result = await self.transport.send(claim.device_id, claim.phone, body, key)
@@ -153,6 +155,16 @@ def _rejected(base: Record, error: Rejected) -> Record:
         error_code=error.code,
         error_message=REASONS.get(error.code, f"WhatsApp refused this message ({error.code})."),
         is_retryable=error.retryable,
+    )
+
+
+def _impossible(base: Record, message_type: str) -> Record:
+    return replace(
+        base,
+        status=MessageStatus.FAILED,
+        outcome=AttemptOutcome.NOT_ATTEMPTED,
+        error_code="unsupported_type",
+        error_message=f"Messages of type {message_type} cannot be sent.",
     )
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.ledger.counters import Change, change_counters
-from siaran.models import MessageStatus
+from siaran.models import ONE_OFF, MessageStatus
 from siaran.pacing import Caps
 from siaran.rendering import render
 
@@ -135,6 +136,14 @@ _ATTEMPT = text("""
 """)
 
 
+def _content(row: Row[Any]) -> str:
+    """What a claimed row says: campaigns and steps are templates, one-off messages stand as they were written."""
+    template: str = row.template
+    if row.source == ONE_OFF:
+        return template
+    return render(template, name=row.recipient_name, phone=row.recipient_phone, niche=row.recipient_niche, seed=row.id)
+
+
 async def claim_messages(session: AsyncSession, host_id: int, requests: Sequence[ClaimRequest], now: datetime) -> list[Claim]:
     """Claim at most one due message for each asking device, in one transaction that the caller commits.
 
@@ -165,9 +174,7 @@ async def claim_messages(session: AsyncSession, host_id: int, requests: Sequence
             source=row.source,
             phone=row.recipient_phone,
             message_type=row.message_type,
-            content=render(
-                row.template, name=row.recipient_name, phone=row.recipient_phone, niche=row.recipient_niche, seed=row.id
-            ),
+            content=_content(row),
             media_url=row.media_url,
             min_delay_seconds=row.min_delay,
             max_delay_seconds=row.max_delay,

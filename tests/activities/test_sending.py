@@ -22,7 +22,7 @@ from siaran.gateway.simulated import SimulatedTransport
 from siaran.gateway.simulated_network import SimulatedNetwork
 from siaran.models import AttemptOutcome, Campaign, Device
 from siaran.settings import Settings
-from tests.factories import suppress
+from tests.factories import add_one_off, suppress
 from tests.ledger.driver import Ledger, record_of
 from tests.waiting import eventually
 from worker.host import Host
@@ -259,6 +259,22 @@ async def test_refused_messages_do_not_stop_a_slice(sender: Sender) -> None:
     assert (result.failed, result.ended) == (3, SliceEnd.DRAINED)
     assert await sender.statuses(ids) == ["failed"] * 3
     await sender.ledger.check()
+
+
+async def test_a_message_of_a_type_that_nobody_can_transmit_fails_and_does_not_block_the_lane(sender: Sender) -> None:
+    sender.use_slices()
+    device = await sender.add_device()
+    async with sender.ledger.sessions.begin() as session:
+        odd = await add_one_off(session, device, message_type="telegram", scheduled_at=LONG_AGO)
+    _, ids = await sender.add_messages(device)
+
+    result = await sender.send(device)
+
+    assert (result.sent, result.failed, result.ended) == (1, 1, SliceEnd.DRAINED)
+    message = await sender.ledger.message(odd)
+    assert (str(message.status), message.error_code, message.is_retryable) == ("failed", "unsupported_type", False)
+    assert await sender.statuses(ids) == ["sent"]
+    assert await sender.network.transmitted() == 1
 
 
 async def test_a_device_that_is_asked_to_slow_down_backs_off_by_temporals_retry(sender: Sender) -> None:

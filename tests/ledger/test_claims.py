@@ -90,11 +90,16 @@ async def test_one_off_messages_go_first_and_are_sent_as_they_are_written(ledger
     campaign, device = await ledger.campaign(), await ledger.device(min_delay_seconds=4, max_delay_seconds=5)
     await ledger.messages(campaign, device, scheduled_at=after(-60))
     async with ledger.sessions.begin() as session:
-        one_off = await add_one_off(session, device, content="Only you")
+        one_off = await add_one_off(session, device, content="Only {you|me}, {{name}}")
 
     claim = await ledger.claimed(device, after_source=campaign_source(campaign.id))
 
-    assert (claim.message_id, claim.source, claim.content, claim.campaign_id) == (one_off, ONE_OFF, "Only you", None)
+    assert (claim.message_id, claim.source, claim.content, claim.campaign_id) == (
+        one_off,
+        ONE_OFF,
+        "Only {you|me}, {{name}}",
+        None,
+    )
     assert (claim.min_delay_seconds, claim.max_delay_seconds) == (4, 5)
 
 

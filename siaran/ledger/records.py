@@ -68,10 +68,12 @@ _CLOSE_MESSAGES = text("""
     RETURNING m.campaign_id, m.device_id, m.user_id, old.status AS before, new.status AS after
 """)
 
-# An attempt counts once, at the record that closes it. Written first: whoever holds a lane's row sees, or is seen by, the
-# receipts that `apply_receipts` keeps.
+# An attempt counts once, at the record that closes it. Written first, and locked in the order in which wakers lock: whoever
+# holds a lane's row sees, or is seen by, the receipts that `apply_receipts` keeps.
 _LANES = text("""
-    WITH counted AS (
+    WITH held AS MATERIALIZED (
+        SELECT device_id FROM lanes WHERE device_id = ANY(CAST(:lanes AS uuid[])) ORDER BY device_id FOR NO KEY UPDATE
+    ), counted AS (
         SELECT r.device_id, count(*) FILTER (WHERE r.is_done) AS processed, count(*) FILTER (WHERE r.is_failed) AS failed
         FROM unnest(
             CAST(:devices AS uuid[]), CAST(:messages AS bigint[]), CAST(:attempts AS int[]), CAST(:done AS bool[]),
@@ -88,6 +90,7 @@ _LANES = text("""
         CAST(:lanes AS uuid[]), CAST(:times AS timestamptz[]), CAST(:sources AS text[]), CAST(:next_sends AS timestamptz[]),
         CAST(:errors AS text[]), CAST(:campaigns AS bigint[]), CAST(:sequences AS uuid[])
     ) AS r(device_id, at, source, next_send_at, error, campaign_id, sequence_id)
+    JOIN held ON held.device_id = r.device_id
     LEFT JOIN counted c ON c.device_id = r.device_id
     WHERE l.device_id = r.device_id
 """)

@@ -1,6 +1,10 @@
 """Records: how attempts end, once each, at any age and from any host."""
 
+import asyncio
+from random import shuffle
+
 import pytest
+from sqlalchemy import text
 
 from siaran.gateway.interface import ReceiptKind
 from siaran.models import AttemptOutcome, CampaignStatus, MessageStatus
@@ -230,3 +234,25 @@ async def test_a_receipt_that_was_quicker_than_the_record_is_joined_by_it(ledger
     assert await ledger.kept_receipts() == []
     assert await ledger.counts(campaign) == {"delivered": 1}
     await ledger.check()
+
+
+async def test_records_and_wakes_of_the_same_lanes_never_deadlock(ledger: Ledger) -> None:
+    campaign, devices = await ledger.campaign(), [await ledger.device() for _ in range(20)]
+    for device in devices:
+        await ledger.messages(campaign, device, 6)
+    lock = text("SELECT 1 FROM lanes WHERE device_id = ANY(:devices) ORDER BY device_id FOR UPDATE")
+
+    async def lock_lanes() -> None:
+        for _ in range(30):
+            async with ledger.sessions.begin() as session:
+                await session.execute(lock, {"devices": [device.id for device in devices]})
+
+    async def record() -> None:
+        for _ in range(6):
+            claims = await ledger.claims(devices)
+            shuffle(claims)
+            await ledger.record(*(record_of(claim) for claim in claims))
+
+    await asyncio.gather(lock_lanes(), lock_lanes(), record())
+
+    assert await ledger.counts(campaign) == {"sent": 120}

@@ -145,9 +145,8 @@ class SendActivities:
         """
         if self._settings.send_window != "auto":
             return min(timedelta(seconds=self._settings.send_window), SLICE)
-        if desk.mean_gap_seconds is None:
-            return timedelta(0)
-        load = self.lanes_running * USUAL_GAP_SECONDS / max(desk.mean_gap_seconds, 0.1)
+        gap = USUAL_GAP_SECONDS if desk.mean_gap_seconds is None else max(desk.mean_gap_seconds, 0.1)
+        load = self.lanes_running * USUAL_GAP_SECONDS / gap
         return SLICE if load > self._settings.slice_above_lanes else timedelta(0)
 
     async def _slice(self, desk: Desk) -> SendResult:

@@ -29,7 +29,8 @@ async def test_a_device_that_drops_is_shown_offline_since_then_and_comes_back_by
     await running_host.network.drop(device.id)
     row = await running_host.reach(device, DeviceStatus.OFFLINE)
     assert row.offline_since_at is not None
-    assert (row.last_error, row.host_id) == ("dropped", running_host.ledger.host.id)
+    assert row.last_error in {"dropped", "not_connected"}, "why it went, or why it could not come back yet"
+    assert row.host_id == running_host.ledger.host.id
 
     await running_host.network.restore(device.id)
     row = await running_host.reach(device, DeviceStatus.ONLINE)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import Redis
-from sqlalchemy import text
+from sqlalchemy import select, text
 from temporalio.client import Client
 
 from activities.resources import Resources
@@ -16,7 +16,7 @@ from siaran.contracts import CampaignInput, RetryInput, campaign_workflow_id
 from siaran.db import SessionMaker
 from siaran.gateway.simulated import SimulatedTransport
 from siaran.gateway.simulated_network import SimulatedNetwork
-from siaran.models import Campaign, CampaignRetry, CampaignStatus, Device, DeviceStatus, Lead
+from siaran.models import Campaign, CampaignRetry, CampaignStatus, Device, DeviceStatus, Lane, LaneState, Lead
 from siaran.reconciliation import Reconciliation, reconcile_campaigns
 from siaran.settings import Settings
 from siaran.temporal import nudge_campaign, request_retry
@@ -70,6 +70,17 @@ class House:
                 async with self.resources.sessions() as session:
                     if not (await session.execute(query)).scalar_one():
                         return
+                await asyncio.sleep(0.05)
+
+    async def lanes_asleep(self) -> list[Lane]:
+        """The lanes of the devices, once all have ended."""
+        query = select(Lane).order_by(Lane.device_id)
+        async with asyncio.timeout(15):
+            while True:
+                async with self.resources.sessions() as session:
+                    lanes = list(await session.scalars(query))
+                if all(lane.state is LaneState.ASLEEP for lane in lanes):
+                    return lanes
                 await asyncio.sleep(0.05)
 
     async def campaign(self, **columns: Any) -> Campaign:

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from temporalio.client import Client
 
 from siaran.db import SessionMaker
-from siaran.models import Campaign, CampaignStatus, Lane, LaneState
+from siaran.models import Campaign, CampaignStatus
 from siaran.settings import Settings
 from tests.workflows.house import House, open_house
 
@@ -31,9 +31,7 @@ async def test_a_campaign_goes_out_over_fifteen_devices_and_is_sent(house: House
     by_device = (await house.network.counts()).by_device
     assert sorted(by_device.values()) == [6] * 5 + [7] * 10
     await house.ledger.check()
-    async with house.resources.sessions() as session:
-        lanes = [await session.get_one(Lane, device.id) for device in house.devices]
-    assert {lane.state for lane in lanes} == {LaneState.ASLEEP}
+    lanes = await house.lanes_asleep()
     assert sum(lane.processed for lane in lanes) == 100
 
 

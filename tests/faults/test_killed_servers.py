@@ -19,7 +19,7 @@ async def test_killing_every_server_in_turn_and_emptying_redis_loses_and_repeats
     stage: Stage, product: EmbeddedStack
 ) -> None:
     user = await stage.marketer(DEVICES)
-    campaign = await user.send(leads=DEVICES * 12, gap=(0, 1))
+    campaign = await user.send(leads=DEVICES * 16, gap=(0, 1))
     await stage.transmitted(DEVICES)
     async with Redis.from_url(stage.ways.settings.redis_dsn) as redis:
         await redis.flushall()

@@ -15,7 +15,7 @@ async def test_messages_of_a_device_that_drops_move_to_the_owners_other_devices_
     neighbour, user = await asyncio.gather(stage.marketer(1), stage.marketer(3))
     dropped = user.devices[0]
     balanced = await user.send(leads=27, gap=(0, 1))
-    bound = await user.send(leads=4, gap=(0, 1), owner=dropped, device_strategy="owner")
+    bound = await user.send(leads=8, gap=(0, 1), owner=dropped, device_strategy="owner")
     await stage.transmitted(6)
     await stage.ways.network.drop(dropped)
     await user.hurry(balanced)
@@ -31,6 +31,7 @@ async def test_messages_of_a_device_that_drops_move_to_the_owners_other_devices_
     assert moved.count(dropped) < 9
     await stage.ways.network.restore(dropped)
     await user.ask("POST", "/app/reconnect", params={"deviceId": str(dropped)})
+    await user.hurry(bound)
     assert await stage.ended(bound) == ["sent"]
     assert {one.device_id for one in await stage.transmissions(user.recipients[bound])} == {dropped}
     assert neighbour.devices[0] not in {one.device_id for one in await stage.transmissions()}

@@ -16,7 +16,7 @@ from siaran.embedded.options import PORTS
 from siaran.embedded.runtime import Runtime, read_runtime
 from siaran.settings import Settings
 from tests.faults.conftest import ENVIRONMENT, NETWORK
-from tests.faults.stage import Stage, open_ways
+from tests.faults.stage import PATIENCE_SECONDS, Stage, open_ways
 
 pytestmark = pytest.mark.faults
 
@@ -29,7 +29,7 @@ async def test_a_campaign_goes_on_by_itself_after_a_stop_and_after_everything_wa
         await ways.network.configure(**NETWORK.model_dump())
         stage = Stage(ways)
         user = await stage.marketer(DEVICES)
-        campaign = await user.send(leads=DEVICES * 7, gap=(0, 1))
+        campaign = await user.send(leads=DEVICES * 12, gap=(0, 1))
         await stage.transmitted(DEVICES * 2)
     async with siaran_up(data_dir, signal.SIGKILL) as runtime, open_ways(settings_of(runtime)) as stage.ways:
         await stage.transmitted(DEVICES * 2)
@@ -57,13 +57,13 @@ async def siaran_up(data_dir: Path, end: signal.Signals) -> AsyncIterator[Runtim
         if up.returncode is None:
             started = psutil.Process(up.pid).children(recursive=True)
             up.send_signal(end)
-            assert await asyncio.wait_for(up.wait(), 60) == (0 if end is signal.SIGTERM else -end)
-            _, alive = await asyncio.to_thread(psutil.wait_procs, started, 10)
+            assert await asyncio.wait_for(up.wait(), PATIENCE_SECONDS) == (0 if end is signal.SIGTERM else -end)
+            _, alive = await asyncio.to_thread(psutil.wait_procs, started, 30)
             assert not alive
 
 
 async def wait_until_up(up: asyncio.subprocess.Process, data_dir: Path) -> Runtime:
-    async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False) as http:
+    async with asyncio.timeout(PATIENCE_SECONDS), httpx.AsyncClient(trust_env=False) as http:
         while up.returncode is None:
             runtime = read_runtime(data_dir)
             try:

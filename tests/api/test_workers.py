@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
+import pytest
 from httpx import AsyncClient
 from sqlalchemy import event, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,11 +12,17 @@ from temporalio.client import Client
 from siaran.clock import system_clock
 from siaran.contracts import device_workflow_id
 from siaran.models import Device, DeviceStatus, Lane, LaneState, MessageStatus
-from tests.api.conftest import register
+from tests.api.conftest import MovableClock, register
 from tests.api.devices import add_device, add_linked_device, add_messages
 
 NOW = system_clock()
 LONG_AGO = NOW - timedelta(minutes=11)
+
+
+@pytest.fixture(autouse=True)
+def _it_is_now(clock: MovableClock) -> None:
+    """However long the tests before this one took, a lane that moved at `NOW` has just moved."""
+    clock.advance(NOW - system_clock())
 
 
 async def set_lane(session: AsyncSession, device_id: UUID, **values: object) -> None:

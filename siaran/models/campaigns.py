@@ -5,6 +5,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from siaran.models.base import Base, BigId, CreatedAt, Owned, TextEnum, UpdatedAt, Uuid, one_of
@@ -36,7 +37,8 @@ class Campaign(Owned, Base):
 
     The audience is expanded once, page by page: `expansion_cursor` is the last lead id done, `expanded_at` the end of it. The
     first `canary_size` messages go out alone; the campaign pauses by itself when more than `stop_failed_percent` of what has
-    ended failed, or more than `stop_opted_out_percent` of those written to opted out.
+    ended failed, or more than `stop_opted_out_percent` of those written to opted out. `stop_baseline` holds the counts at which
+    somebody resumed it after that: only what came later is judged.
     """
 
     __tablename__ = "campaigns"
@@ -61,6 +63,7 @@ class Campaign(Owned, Base):
     canary_passed_at: Mapped[datetime | None]
     stop_failed_percent: Mapped[int | None]
     stop_opted_out_percent: Mapped[int | None]
+    stop_baseline: Mapped[dict[str, int]] = mapped_column(JSONB, default=dict, server_default="{}")
     expansion_cursor: Mapped[int] = mapped_column(BigInteger, default=0)
     expanded: Mapped[int] = mapped_column(default=0)
     expanded_at: Mapped[datetime | None]

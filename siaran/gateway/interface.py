@@ -104,13 +104,19 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A message that a contact sent to a device; `sender` is digits in international form."""
+    """A message that a contact sent to a device; `sender` is digits in international form.
+
+    `is_personal` is False in groups, status updates, broadcast lists and channels; `from_me` says that the account itself wrote
+    it, on its phone or another device.
+    """
 
     device_id: UUID
     sender: str
     text: str
     whatsapp_id: str
     at: datetime
+    is_personal: bool = True
+    from_me: bool = False
 
 
 TransportEvent = StateChanged | Receipt | Incoming

@@ -108,7 +108,7 @@ _CLAIM = text("""
             CASE WHEN c.id IS NOT NULL THEN c.image_url ELSE coalesce(st.media_url, b.media_url) END AS media_url,
             coalesce(c.min_delay_seconds, st.min_delay_seconds, q.min_delay_seconds, ask.min_delay_seconds) AS min_delay,
             coalesce(c.max_delay_seconds, st.max_delay_seconds, q.max_delay_seconds, ask.max_delay_seconds) AS max_delay,
-            EXISTS (
+            NOT b.ignores_opt_out AND EXISTS (
                 SELECT FROM suppressions x
                 WHERE x.user_id = b.user_id AND x.phone = b.recipient_phone AND x.lifted_at IS NULL
             ) AS is_suppressed

@@ -4,7 +4,7 @@ from siaran.models.accounts import ApiKey, AuditEntry, PasswordReset, Role, User
 from siaran.models.activity import Activity
 from siaran.models.base import Base
 from siaran.models.campaigns import Campaign, CampaignCount, CampaignRetry, CampaignStatus, DeviceStrategy
-from siaran.models.chats import Chat, ChatMessage
+from siaran.models.chats import Chat, ChatMessage, IncomingMessage
 from siaran.models.devices import Device, DeviceStatus, Host, Lane, LaneState, TransportKind
 from siaran.models.leads import ImportStatus, Lead, LeadImport, Suppression, TargetStatus
 from siaran.models.media import Media
@@ -41,6 +41,7 @@ __all__ = [
     "EnrollmentStatus",
     "Host",
     "ImportStatus",
+    "IncomingMessage",
     "Lane",
     "LaneState",
     "Lead",

@@ -1,6 +1,6 @@
 """Chats and their messages as a device saw them."""
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from sqlalchemy import ForeignKey, Index, UniqueConstraint
@@ -53,3 +53,21 @@ class ChatMessage(Owned, Base):
         UniqueConstraint("device_id", "chat_id", "message_id"),
         Index(None, "user_id", "device_id", "chat_id", "sent_at", "id"),
     )
+
+
+class IncomingMessage(Owned, Base):
+    """That a contact has written to a device, so that nothing is done twice about a message that is delivered again.
+
+    `whatsapp_id` is unique only per sender, who makes it; `day` is the date in the owner's zone. Kept while WhatsApp may deliver
+    a message again, whether or not chats are stored.
+    """
+
+    __tablename__ = "incoming_messages"
+
+    device_id: Mapped[UUID] = mapped_column(ForeignKey("user_devices.id"), primary_key=True)
+    sender: Mapped[str] = mapped_column(primary_key=True)
+    whatsapp_id: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[date]
+    received_at: Mapped[datetime]
+
+    __table_args__ = (Index(None, "received_at", postgresql_using="brin"),)

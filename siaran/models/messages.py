@@ -47,7 +47,8 @@ class BroadcastMessage(Owned, Base):
     """One recipient of one campaign, of one step, or of a one-off message.
 
     `content` and `media_url` are set for one-off messages only: campaigns and steps are rendered at the claim, so that an edit
-    reaches everyone who has not been sent to, and every attempt keeps what it transmitted.
+    reaches everyone who has not been sent to, and every attempt keeps what it transmitted. `ignores_opt_out` marks the one
+    message that a contact still gets after opting out: the confirmation.
     """
 
     __tablename__ = "broadcast_messages"
@@ -72,6 +73,7 @@ class BroadcastMessage(Owned, Base):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     is_retryable: Mapped[bool] = mapped_column(default=False, server_default="false")
+    ignores_opt_out: Mapped[bool] = mapped_column(default=False, server_default="false")
     scheduled_at: Mapped[datetime]
     claimed_at: Mapped[datetime | None]
     sent_at: Mapped[datetime | None]

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from siaran.errors import FieldError, Invalid
 from siaran.models import Device, DeviceStatus, Lane, TransportKind
 from siaran.tenancy import get_owned, select_owned, update_owned
+from siaran.warm_up import DAILY_STEP, FIRST_DAY, WarmUpChange
 
 NAME_LENGTH = 100
 MOST_MESSAGES = 1_000_000
@@ -19,6 +20,8 @@ LONGEST_DELAY_SECONDS = 86_400
 
 CAPS = ("max_per_minute", "max_per_hour", "max_per_day")
 DELAYS = ("min_delay_seconds", "max_delay_seconds")
+WARM_UP = {"warm_up_first_day": "warm_up.first_day", "warm_up_daily_step": "warm_up.daily_step"}
+"""Columns of a warm-up plan, with the fields of a request that name them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class DeviceChanges:
     max_per_day: int | None = None
     min_delay_seconds: int | None = None
     max_delay_seconds: int | None = None
+    warm_up: WarmUpChange | None = None
 
 
 async def list_devices(
@@ -61,7 +65,11 @@ async def get_device(session: AsyncSession, user_id: UUID, device_id: UUID, *, l
 
 
 async def add_device(
-    session: AsyncSession, user_id: UUID, changes: DeviceChanges, transport: TransportKind = TransportKind.SIMULATED
+    session: AsyncSession,
+    user_id: UUID,
+    changes: DeviceChanges,
+    now: datetime,
+    transport: TransportKind = TransportKind.SIMULATED,
 ) -> Device:
     """A new device together with its lane; raises `Invalid`."""
     if transport != TransportKind.SIMULATED:
@@ -74,7 +82,7 @@ async def add_device(
         min_delay_seconds=10,
         max_delay_seconds=30,
     )
-    _apply(device, changes)
+    _apply(device, changes, now)
     session.add(device)
     await session.flush()
     session.add(Lane(device_id=device.id, user_id=user_id))
@@ -83,23 +91,39 @@ async def add_device(
     return device
 
 
-async def change_device(session: AsyncSession, user_id: UUID, device_id: UUID, changes: DeviceChanges) -> Device:
+async def change_device(session: AsyncSession, user_id: UUID, device_id: UUID, changes: DeviceChanges, now: datetime) -> Device:
     """Change what `changes` names and nothing else; raises `NotFound` or `Invalid`."""
     device = await get_device(session, user_id, device_id, lock=True)
-    _apply(device, changes)
+    _apply(device, changes, now)
     await session.flush()
     await session.refresh(device)
     return device
 
 
-def _apply(device: Device, changes: DeviceChanges) -> None:
+def _apply(device: Device, changes: DeviceChanges, now: datetime) -> None:
     if changes.name is not None:
         device.device_name = changes.name.strip()
     for field in (*CAPS, *DELAYS):
         if (value := getattr(changes, field)) is not None:
             setattr(device, field, value)
+    if changes.warm_up is not None:
+        _apply_warm_up(device, changes.warm_up, now)
     if errors := list(_problems(device)):
         raise Invalid(errors)
+
+
+def _apply_warm_up(device: Device, change: WarmUpChange, now: datetime) -> None:
+    """Days go on counting from where a plan under way began; a device that is not linked yet begins anew with its link."""
+    if not change.on:
+        device.warm_up_started_at = device.warm_up_first_day = device.warm_up_daily_step = None
+        return
+    device.warm_up_started_at = device.warm_up_started_at or now
+    device.warm_up_first_day = _first_given(change.first_day, device.warm_up_first_day, FIRST_DAY)
+    device.warm_up_daily_step = _first_given(change.daily_step, device.warm_up_daily_step, DAILY_STEP)
+
+
+def _first_given(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)
 
 
 def _problems(device: Device) -> Iterator[FieldError]:
@@ -110,6 +134,9 @@ def _problems(device: Device) -> Iterator[FieldError]:
     for field in CAPS:
         # Unset caps get the column's default.
         if (value := getattr(device, field)) is not None and not 1 <= value <= MOST_MESSAGES:
+            yield FieldError(field, f"must be 1 to {MOST_MESSAGES}")
+    for column, field in WARM_UP.items():
+        if (value := getattr(device, column)) is not None and not 1 <= value <= MOST_MESSAGES:
             yield FieldError(field, f"must be 1 to {MOST_MESSAGES}")
     for field in DELAYS:
         if not 0 <= getattr(device, field) <= LONGEST_DELAY_SECONDS:

@@ -141,6 +141,9 @@ async def _note_link(session: AsyncSession, network: SimulatedNetwork, device: D
     """Write a new link down; the fleet then gives the device to a host, which sets it online."""
     try:
         await _refuse_second_device(session, device, linked.phone)
+        if device.warm_up_started_at is not None and device.phone != linked.phone:
+            # It is the account that warms up, and this one is new to us.
+            device.warm_up_started_at = now
         device.jid = linked.jid
         device.phone = linked.phone
         device.link_generation = linked.link_generation

@@ -21,9 +21,46 @@ from siaran.gateway.simulated_network import SimulatedNetwork
 from siaran.lanes import wake_lanes
 from siaran.linking import end_link
 from siaran.models import Device, DeviceStatus, TransportKind
+from siaran.warm_up import DAILY_STEP, FIRST_DAY, WarmUpChange, daily_cap, ends_at
 
 log = structlog.get_logger()
 router = APIRouter(tags=["devices"])
+
+
+class WarmUpOptions(BaseModel):
+    """A warm-up plan: the daily cap begins low and rises by a step every 24 hours, up to `max_per_day`."""
+
+    on: bool = Field(True, description="`true` starts a plan, or changes the one under way; `false` stops it.")
+    first_day: int | None = Field(
+        None, description=f"Messages in the first 24 hours; a new plan has {FIRST_DAY} unless told otherwise."
+    )
+    daily_step: int | None = Field(
+        None, description=f"How many more in each 24 hours after; a new plan has {DAILY_STEP} unless told otherwise."
+    )
+
+
+class WarmUpView(BaseModel):
+    """A device's warm-up plan."""
+
+    started_at: datetime = Field(description="From when its days count; a newly linked account begins with its link.")
+    first_day: int = Field(description="Messages in the first 24 hours.")
+    daily_step: int = Field(description="How many more in each 24 hours after.")
+    cap_today: int = Field(description="How many messages it may send within 24 hours at this moment.")
+    ends_at: datetime = Field(description="From when on only `max_per_day` holds.")
+
+    @classmethod
+    def of(cls, device: Device, now: datetime) -> "WarmUpView | None":
+        """The plan of a device, if it has one."""
+        started_at, first_day, daily_step = device.warm_up_started_at, device.warm_up_first_day, device.warm_up_daily_step
+        if started_at is None or first_day is None or daily_step is None:
+            return None
+        return cls(
+            started_at=started_at,
+            first_day=first_day,
+            daily_step=daily_step,
+            cap_today=daily_cap(device.max_per_day, started_at, first_day, daily_step, now),
+            ends_at=ends_at(device.max_per_day, started_at, first_day, daily_step),
+        )
 
 
 class DeviceCaps(BaseModel):
@@ -34,6 +71,9 @@ class DeviceCaps(BaseModel):
     max_per_day: int | None = Field(None, description="Messages a day at most; a new device has 5,000.")
     min_delay_seconds: int | None = Field(None, description="Shortest gap after a one-off message; a new device has 10.")
     max_delay_seconds: int | None = Field(None, description="Longest gap after a one-off message; a new device has 30.")
+    warm_up: WarmUpOptions | None = Field(
+        None, description="Protects a new account by a daily cap that rises day by day; `{}` starts the usual plan."
+    )
 
 
 class NewDevice(DeviceCaps):
@@ -64,6 +104,7 @@ class DeviceView(BaseModel):
     max_per_day: int
     min_delay_seconds: int
     max_delay_seconds: int
+    warm_up: WarmUpView | None = Field(None, description="Its warm-up plan; `null` without one.")
     is_active: bool
     restricted_until_at: datetime | None = Field(description="Until when WhatsApp lets it open no new chats.")
     last_error: str | None
@@ -72,10 +113,11 @@ class DeviceView(BaseModel):
     updated_at: datetime
 
     @classmethod
-    def of(cls, device: Device) -> "DeviceView":
+    def of(cls, device: Device, now: datetime) -> "DeviceView":
         """A device's row as its owner sees it."""
         view = cls.model_validate(device, from_attributes=True)
-        return view if devices.is_linked(device) else view.model_copy(update={"jid": None})
+        hidden = {} if devices.is_linked(device) else {"jid": None}
+        return view.model_copy(update={"warm_up": WarmUpView.of(device, now), **hidden})
 
 
 class DeviceBox(BaseModel):
@@ -115,7 +157,8 @@ class Simulated(BaseModel):
 
 
 def _changes(body: NewDevice | DeviceEdit) -> DeviceChanges:
-    return DeviceChanges(**body.model_dump(exclude={"transport"}))
+    warm_up = None if body.warm_up is None else WarmUpChange(**body.warm_up.model_dump())
+    return DeviceChanges(**body.model_dump(exclude={"transport", "warm_up"}), warm_up=warm_up)
 
 
 @router.get("/api/devices")
@@ -130,15 +173,16 @@ async def list_devices(
     async with context.sessions.begin() as session:
         rows = await devices.list_devices(session, user.id, limit=paging.fetch, after=after, status=status)
     page, next_cursor = paging.cut(rows, lambda device: (device.created_at, device.id))
-    return listed([DeviceView.of(device) for device in page], next_cursor, "Devices")
+    now = context.clock()
+    return listed([DeviceView.of(device, now) for device in page], next_cursor, "Devices")
 
 
 @router.post("/api/devices", status_code=201)
 async def add_device(body: NewDevice, user: UserDep, context: ContextDep) -> Envelope[DeviceBox]:
     """Add a device; it sends once it is linked."""
     async with context.sessions.begin() as session:
-        device = await devices.add_device(session, user.id, _changes(body), body.transport)
-    return success(DeviceBox(device=DeviceView.of(device)), "Device added")
+        device = await devices.add_device(session, user.id, _changes(body), context.clock(), body.transport)
+    return success(DeviceBox(device=DeviceView.of(device, context.clock())), "Device added")
 
 
 @router.get("/api/devices/{device_id}")
@@ -146,7 +190,7 @@ async def read_device(device_id: UUID, user: UserDep, context: ContextDep) -> En
     """One device."""
     async with context.sessions.begin() as session:
         device = await devices.get_device(session, user.id, device_id)
-    return success(DeviceView.of(device), "Device")
+    return success(DeviceView.of(device, context.clock()), "Device")
 
 
 @router.put("/api/devices/{device_id}")
@@ -154,8 +198,8 @@ async def read_device(device_id: UUID, user: UserDep, context: ContextDep) -> En
 async def change_device(device_id: UUID, body: DeviceEdit, user: UserDep, context: ContextDep) -> Envelope[DeviceView]:
     """Rename a device, or change its caps; a lower cap holds from the next message on."""
     async with context.sessions.begin() as session:
-        device = await devices.change_device(session, user.id, device_id, _changes(body))
-    return success(DeviceView.of(device), "Device changed")
+        device = await devices.change_device(session, user.id, device_id, _changes(body), context.clock())
+    return success(DeviceView.of(device, context.clock()), "Device changed")
 
 
 @router.delete("/api/devices/{device_id}")
@@ -165,7 +209,7 @@ async def delete_device(device_id: UUID, user: UserDep, context: ContextDep) -> 
         device = await devices.delete_device(session, user.id, device_id, context.clock(), context.settings.failover_after)
     await _log_out_deleted(context, device_id)
     await wake_lanes(context.sessions, context.temporal, context.redis, [device_id])
-    return success(DeviceView.of(device), "Device deleted")
+    return success(DeviceView.of(device, context.clock()), "Device deleted")
 
 
 async def _log_out_deleted(context: Context, device_id: UUID) -> None:

@@ -129,7 +129,7 @@ async def scan_code(
     """Scan the code of a simulated device, as its phone would: links exactly the device that the code was made for."""
     async with context.sessions.begin() as session:
         device = await linking.scan_code(session, network, user.id, token, context.clock())
-    return success(DeviceView.of(device), "Device linked")
+    return success(DeviceView.of(device, context.clock()), "Device linked")
 
 
 @router.post("/api/devices/{device_id}/link/simulate")
@@ -137,7 +137,7 @@ async def link_simulated(device_id: UUID, user: UserDep, context: ContextDep, ne
     """Link a simulated device with one click: shows a QR code and scans it."""
     async with context.sessions.begin() as session:
         device = await linking.scan_at_once(session, network, user.id, device_id, context.clock())
-    return success(DeviceView.of(device), "Device linked")
+    return success(DeviceView.of(device, context.clock()), "Device linked")
 
 
 @router.get("/app/login-with-code", dependencies=GUARDED)

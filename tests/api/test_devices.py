@@ -1,5 +1,7 @@
 """Devices: adding, listing, changing and deleting them, each by its owner alone."""
 
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -34,6 +36,7 @@ async def test_a_new_device_has_the_default_caps(api: AsyncClient) -> None:
         "max_per_day": 5000,
         "min_delay_seconds": 10,
         "max_delay_seconds": 30,
+        "warm_up": None,
         "is_active": True,
         "restricted_until_at": None,
         "last_error": None,
@@ -55,6 +58,79 @@ async def test_a_device_can_be_added_with_caps_of_its_own(api: AsyncClient) -> N
     assert (device["max_per_minute"], device["max_per_hour"], device["min_delay_seconds"]) == (5, 500, 0)
 
 
+def is_about(at: datetime, expected: datetime) -> bool:
+    """Whether an instant is the expected one, but for the time that a request takes."""
+    return abs(at - expected) < timedelta(seconds=30)
+
+
+async def warm_up(client: AsyncClient, device_id: UUID, **plan: object) -> dict[str, Any] | None:
+    """Change a device's warm-up plan; returns it as it stands then."""
+    answer = await client.patch(f"/api/devices/{device_id}", json={"warm_up": plan})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] | None = answer.json()["results"]["warm_up"]
+    return found
+
+
+async def test_a_device_can_be_added_with_the_usual_warm_up_plan(api: AsyncClient, clock: MovableClock) -> None:
+    client = await register(api)
+    device_id = await add_device(client, warm_up={})
+    plan = (await read_device(client, device_id))["warm_up"]
+    assert isinstance(plan, dict)
+    assert (plan["first_day"], plan["daily_step"], plan["cap_today"]) == (50, 50, 50)
+    began = datetime.fromisoformat(plan["started_at"])
+    assert is_about(began, clock())
+    assert datetime.fromisoformat(plan["ends_at"]) == began + timedelta(days=99)
+
+
+async def test_the_cap_of_a_warming_device_rises_day_by_day_up_to_its_own(api: AsyncClient, clock: MovableClock) -> None:
+    client = await register(api)
+    device_id = await add_device(client, max_per_day=100, warm_up={"first_day": 20, "daily_step": 30})
+    seen = []
+    for _ in range(8):
+        plan = (await read_device(client, device_id))["warm_up"]
+        assert isinstance(plan, dict)
+        seen.append(plan["cap_today"])
+        clock.advance(timedelta(hours=12))
+    assert seen == [20, 20, 50, 50, 80, 80, 100, 100]
+
+
+async def test_changing_a_plan_under_way_keeps_its_days_and_stopping_it_ends_it(api: AsyncClient, clock: MovableClock) -> None:
+    client = await register(api)
+    device_id = await add_device(client)
+    started = await warm_up(client, device_id, first_day=20)
+    assert started is not None
+    for _ in range(3):
+        clock.advance(timedelta(hours=16))
+        await read_device(client, device_id)
+    changed = await warm_up(client, device_id, daily_step=10)
+    assert changed is not None
+    assert changed["started_at"] == started["started_at"]
+    assert (changed["first_day"], changed["daily_step"], changed["cap_today"]) == (20, 10, 40)
+    assert await warm_up(client, device_id, on=False) is None
+    again = await warm_up(client, device_id)
+    assert again is not None
+    assert is_about(datetime.fromisoformat(again["started_at"]), clock())
+    assert again["first_day"] == 50
+
+
+async def test_a_plan_begins_with_the_link_to_an_account_and_goes_on_when_that_is_linked_again(
+    api: AsyncClient, clock: MovableClock
+) -> None:
+    client = await register(api)
+    device_id = await add_device(client, warm_up={})
+    began = []
+    for _ in range(2):
+        clock.advance(timedelta(hours=5))
+        link = await client.post("/app/link-device", json={"device_id": str(device_id), "phone": "60123456789"})
+        assert link.status_code == 200, link.text
+        plan = (await read_device(client, device_id))["warm_up"]
+        assert isinstance(plan, dict)
+        began.append(datetime.fromisoformat(plan["started_at"]))
+        await client.get("/app/logout", params={"deviceId": str(device_id)})
+    assert began[0] == began[1]
+    assert is_about(began[0], clock() - timedelta(hours=5))
+
+
 REFUSED: list[tuple[dict[str, object], str]] = [
     ({}, "name"),
     ({"name": "  "}, "name"),
@@ -65,6 +141,9 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"name": "Desk", "max_per_hour": "many"}, "max_per_hour"),
     ({"name": "Desk", "min_delay_seconds": -1}, "min_delay_seconds"),
     ({"name": "Desk", "min_delay_seconds": 40}, "min_delay_seconds"),
+    ({"name": "Desk", "warm_up": {"first_day": 0}}, "warm_up.first_day"),
+    ({"name": "Desk", "warm_up": {"daily_step": 10**7}}, "warm_up.daily_step"),
+    ({"name": "Desk", "warm_up": {"on": "perhaps"}}, "warm_up.on"),
     ({"name": "Desk", "transport": "whatsapp"}, "transport"),
     ({"name": "Desk", "transport": "pigeon"}, "transport"),
 ]

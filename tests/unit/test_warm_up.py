@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from siaran.warm_up import daily_cap
+from siaran.warm_up import daily_cap, ends_at
 
 STARTED = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
 
@@ -28,3 +28,11 @@ def test_a_plan_that_has_not_begun_counts_as_its_first_day():
 @pytest.mark.parametrize(("started_at", "first_day", "daily_step"), [(None, 20, 15), (STARTED, None, 15), (STARTED, 20, None)])
 def test_without_a_whole_plan_the_devices_own_cap_holds(started_at, first_day, daily_step):
     assert daily_cap(200, started_at, first_day, daily_step, STARTED) == 200
+
+
+@pytest.mark.parametrize(("max_per_day", "first_day", "daily_step"), [(200, 20, 15), (50, 20, 15), (20, 20, 1), (10, 20, 1)])
+def test_a_plan_ends_when_the_cap_reaches_the_devices_own(max_per_day, first_day, daily_step):
+    ended = ends_at(max_per_day, STARTED, first_day, daily_step)
+    assert daily_cap(max_per_day, STARTED, first_day, daily_step, ended) == max_per_day
+    if ended > STARTED:
+        assert daily_cap(max_per_day, STARTED, first_day, daily_step, ended - timedelta(seconds=1)) < max_per_day

@@ -32,9 +32,59 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_incoming_messages_received_at"), "incoming_messages", ["received_at"], unique=False, postgresql_using="brin"
     )
+    _create_imports()
 
 
 def downgrade() -> None:
+    _drop_imports()
     op.drop_table("incoming_messages")
     op.drop_column("broadcast_messages", "ignores_opt_out")
     op.drop_column("campaigns", "stop_baseline")
+
+
+def _create_imports() -> None:
+    op.add_column("lead_imports", sa.Column("delimiter", sa.Text(), server_default=",", nullable=False))
+    op.add_column("lead_imports", sa.Column("country", sa.Text(), server_default="MY", nullable=False))
+    op.add_column("lead_imports", sa.Column("started_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column(
+        "lead_imports", sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False)
+    )
+    op.add_column("lead_imports", sa.Column("cleared_at", sa.DateTime(timezone=True), nullable=True))
+    op.create_index(
+        "ix_lead_imports_open", "lead_imports", ["updated_at"], postgresql_where=sa.text("status IN ('queued', 'running')")
+    )
+    op.create_index("ix_lead_imports_to_clear", "lead_imports", ["finished_at"], postgresql_where=sa.text("cleared_at IS NULL"))
+    for table in ("lead_import_chunks", "lead_import_rejections"):
+        op.create_table(
+            table,
+            sa.Column("import_id", sa.Uuid(), nullable=False),
+            sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+            sa.Column("content", sa.LargeBinary(), nullable=False),
+            sa.Column("user_id", sa.Uuid(), nullable=False),
+            sa.ForeignKeyConstraint(["import_id"], ["lead_imports.id"], name=op.f(f"fk_{table}_import_id")),
+            sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f(f"fk_{table}_user_id")),
+            sa.PrimaryKeyConstraint("import_id", "position", name=op.f(f"pk_{table}")),
+        )
+    # An upload is read once, soon: compressing it would cost more than it saves.
+    op.execute("ALTER TABLE lead_import_chunks ALTER COLUMN content SET STORAGE EXTERNAL")
+    op.create_table(
+        "lead_import_rows",
+        sa.Column("import_id", sa.Uuid(), nullable=False),
+        sa.Column("line", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("phone", sa.Text(), nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(["import_id"], ["lead_imports.id"], name=op.f("fk_lead_import_rows_import_id")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_lead_import_rows_user_id")),
+        sa.PrimaryKeyConstraint("import_id", "line", name=op.f("pk_lead_import_rows")),
+    )
+
+
+def _drop_imports() -> None:
+    for table in ("lead_import_rows", "lead_import_rejections", "lead_import_chunks"):
+        op.drop_table(table)
+    op.drop_index("ix_lead_imports_to_clear", table_name="lead_imports")
+    op.drop_index("ix_lead_imports_open", table_name="lead_imports")
+    for column in ("cleared_at", "updated_at", "started_at", "country", "delimiter"):
+        op.drop_column("lead_imports", column)

@@ -6,7 +6,8 @@ from siaran.models.base import Base
 from siaran.models.campaigns import Campaign, CampaignCount, CampaignRetry, CampaignStatus, DeviceStrategy
 from siaran.models.chats import Chat, ChatMessage, IncomingMessage
 from siaran.models.devices import Device, DeviceStatus, Host, Lane, LaneState, TransportKind
-from siaran.models.leads import ImportStatus, Lead, LeadImport, Suppression, TargetStatus
+from siaran.models.imports import ImportChunk, ImportRejection, ImportRow, ImportStatus, LeadImport
+from siaran.models.leads import Lead, Suppression, TargetStatus
 from siaran.models.media import Media
 from siaran.models.messages import (
     ONE_OFF,
@@ -40,6 +41,9 @@ __all__ = [
     "Enrollment",
     "EnrollmentStatus",
     "Host",
+    "ImportChunk",
+    "ImportRejection",
+    "ImportRow",
     "ImportStatus",
     "IncomingMessage",
     "Lane",

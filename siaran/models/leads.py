@@ -5,10 +5,9 @@ from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from siaran.models.base import Base, BigId, CreatedAt, Owned, TextEnum, UpdatedAt, Uuid, one_of
+from siaran.models.base import Base, BigId, CreatedAt, Owned, TextEnum, UpdatedAt, one_of
 
 
 class TargetStatus(StrEnum):
@@ -71,39 +70,4 @@ class Suppression(Owned, Base):
     __table_args__ = (
         Index("uq_suppressions_in_force", "user_id", "phone", unique=True, postgresql_where=text("lifted_at IS NULL")),
         Index(None, "user_id", "id"),
-    )
-
-
-class ImportStatus(StrEnum):
-    """Where an import of leads stands."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class LeadImport(Owned, Base):
-    """An import of leads from an uploaded file; `rows_done` and the counts are those of the batches committed so far."""
-
-    __tablename__ = "lead_imports"
-
-    id: Mapped[Uuid]
-    device_id: Mapped[UUID | None] = mapped_column(ForeignKey("user_devices.id"))
-    file_name: Mapped[str]
-    size_bytes: Mapped[int] = mapped_column(BigInteger)
-    is_dry_run: Mapped[bool] = mapped_column(default=False)
-    columns: Mapped[dict[str, str]] = mapped_column(JSONB, default=dict)
-    status: Mapped[ImportStatus] = mapped_column(TextEnum(ImportStatus), default=ImportStatus.QUEUED)
-    bytes_done: Mapped[int] = mapped_column(BigInteger, default=0)
-    rows_done: Mapped[int] = mapped_column(default=0)
-    counts: Mapped[dict[str, int]] = mapped_column(JSONB, default=dict)
-    error: Mapped[str | None]
-    created_at: Mapped[CreatedAt]
-    finished_at: Mapped[datetime | None]
-
-    __table_args__ = (
-        CheckConstraint(one_of("status", ImportStatus), name="status"),
-        Index(None, "user_id", "created_at"),
     )

@@ -32,6 +32,12 @@ log = structlog.get_logger()
 SLICE = timedelta(seconds=60)
 """How long a slice takes new messages when many lanes are awake."""
 
+LONGEST_SLICE = timedelta(seconds=300)
+"""What slices grow to: each costs Temporal the same, however many messages it sends."""
+
+SLICE_GROWS_ABOVE = 1000
+"""Lanes at a usual gap up to which a slice stays short; twice as many make it twice as long."""
+
 USUAL_GAP_SECONDS = 20.0
 """The mean of the default delays, 10 to 30 s."""
 
@@ -40,6 +46,9 @@ CLAIM_AHEAD = timedelta(milliseconds=60)
 
 RETURN_AHEAD = timedelta(milliseconds=250)
 """A lane's timer ends this long before the message's turn; the rest is waited out in the activity."""
+
+HEAD_START = timedelta(seconds=30)
+"""The same between slices: a shorter gap needs no timer at all, and a server that is slow makes no message late."""
 
 LONG_CAP = timedelta(seconds=60)
 """A cap that holds a device back for longer is shown as what its lane waits for."""
@@ -144,14 +153,17 @@ class SendActivities:
         What Temporal can bear is messages a second. `slice_above_lanes` counts lanes at a usual gap; shorter gaps weigh more.
         """
         if self._settings.send_window != "auto":
-            return min(timedelta(seconds=self._settings.send_window), SLICE)
+            return min(timedelta(seconds=self._settings.send_window), LONGEST_SLICE)
         gap = USUAL_GAP_SECONDS if desk.mean_gap_seconds is None else max(desk.mean_gap_seconds, 0.1)
         load = self.lanes_running * USUAL_GAP_SECONDS / gap
-        return SLICE if load > self._settings.slice_above_lanes else timedelta(0)
+        if load <= self._settings.slice_above_lanes:
+            return timedelta(0)
+        return min(SLICE * max(load / SLICE_GROWS_ABOVE, 1.0), LONGEST_SLICE)
 
     async def _slice(self, desk: Desk) -> SendResult:
         tally = Tally()
         window = self._window(desk)
+        ahead = HEAD_START if window else RETURN_AHEAD
         end_at = self._clock() + window
         while True:
             if self._draining or self._transmitter.transport.state(desk.device_id) is not DeviceState.ONLINE:
@@ -165,7 +177,7 @@ class SendActivities:
                 if capped:
                     # Somebody may raise the cap meanwhile, and no claim brings the news.
                     self.forget(desk.device_id)
-                return tally.result(SliceEnd.CAP if capped else SliceEnd.WINDOW, turn_at - RETURN_AHEAD)
+                return tally.result(SliceEnd.CAP if capped else SliceEnd.WINDOW, turn_at - ahead)
             await self._sleep_until(turn_at - CLAIM_AHEAD)
             claim = await self._claim(desk)
             if claim is None:
@@ -181,7 +193,7 @@ class SendActivities:
             if ended is not None:
                 return tally.result(ended)
             if not window or self._clock() >= end_at:
-                return tally.result(SliceEnd.WINDOW, desk.ready_at(self._clock()) - RETURN_AHEAD)
+                return tally.result(SliceEnd.WINDOW, desk.ready_at(self._clock()) - ahead)
 
     async def _sleep_until(self, at: datetime) -> None:
         if (seconds := (at - self._clock()).total_seconds()) > 0:

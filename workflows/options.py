@@ -5,7 +5,7 @@ from typing import Any
 
 from temporalio.common import RetryPolicy
 
-SEND_WINDOW_LIMIT = timedelta(seconds=60)
+SEND_WINDOW_LIMIT = timedelta(seconds=300)
 """The longest slice of sends in one activity."""
 
 LONGEST_SEND = timedelta(seconds=90)

@@ -107,7 +107,7 @@ class DeviceWorkflow:
         if result.campaign_id is not None and result.campaign_id != self._campaign:
             self._campaign = result.campaign_id
             workflow.upsert_search_attributes([CAMPAIGN.value_set(result.campaign_id)])
-        if result.ended is SliceEnd.WINDOW:
+        if result.ended is SliceEnd.WINDOW and result.next_at is not None:
             await self._pause_until(result.next_at, "gap before the next message", woken=False)
             return False
         self._check = LaneCheck(self._lane.device_id, self._lane.user_id, result.ended, result.next_at)
@@ -115,7 +115,7 @@ class DeviceWorkflow:
 
     async def _race(self) -> SendResult | None:
         """The send activity against the news that the device has moved; None when it has to be planned anew."""
-        send = workflow.start_activity(
+        send: asyncio.Task[SendResult] = workflow.start_activity(
             "send",
             SendInput(self._lane.device_id, self._lane.user_id),
             task_queue=device_queue(self._lane.device_id),
@@ -127,8 +127,10 @@ class DeviceWorkflow:
         await workflow.wait_condition(lambda: send.done() or self._moved)
         if not send.done():
             send.cancel()
+            # Not awaited by itself: a cancel of the whole lane could then be taken for the end of its send.
+            await workflow.wait([send])
         try:
-            result: SendResult = await send
+            return send.result()
         except (ActivityError, asyncio.CancelledError):
             if not self._moved:
                 # Lane state comes from the ledger; a failed activity only says that somebody has to look.
@@ -136,7 +138,6 @@ class DeviceWorkflow:
                 back_off = min(BACK_OFF * 2 ** min(self._failures, 10), BACK_OFF_LIMIT)
                 await self._pause_until(workflow.now() + back_off, "back-off after a failed send", woken=False)
             return None
-        return result
 
     async def _pause_until(self, until_at: datetime | None, summary: str, *, woken: bool) -> None:
         """A durable timer that a move, and where asked a wake, cuts short; without an instant only those end it."""

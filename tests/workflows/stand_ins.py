@@ -31,6 +31,10 @@ class Script:
         self.calls: list[Any] = []
         self.called = asyncio.Condition()
 
+    def replace(self, *answers: Answer) -> None:
+        """Give these answers from now on."""
+        self._answers = deque(answers)
+
     async def answer(self, question: Any) -> Any:
         """The next answer."""
         self.calls.append(question)

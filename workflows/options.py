@@ -11,16 +11,25 @@ SEND_WINDOW_LIMIT = timedelta(seconds=300)
 LONGEST_SEND = timedelta(seconds=90)
 """No send takes longer; none begins in the last 90 s of its activity."""
 
+HOPELESS = ["NotFound", "Invalid", "InvalidPhone"]
+"""Types of errors that no new try heals: the execution fails instead, for everybody to see."""
+
 DATABASE: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=60),
-    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=10)),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(milliseconds=500),
+        maximum_interval=timedelta(seconds=10),
+        non_retryable_error_types=HOPELESS,
+    ),
 }
 """Short activities on PostgreSQL: tried until it is back."""
 
 BULK: dict[str, Any] = {
     "start_to_close_timeout": timedelta(hours=6),
     "heartbeat_timeout": timedelta(seconds=60),
-    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), non_retryable_error_types=HOPELESS
+    ),
 }
 """Activities that work through many rows in batches, each batch with a heartbeat."""
 

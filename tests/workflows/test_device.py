@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import TimeSkipper
 
@@ -21,11 +21,14 @@ from siaran.contracts import (
     SliceEnd,
     device_workflow_id,
 )
+from siaran.errors import Invalid, NotFound, SiaranError
+from siaran.phone import InvalidPhone
 from siaran.search_attributes import CAMPAIGN, DEVICE, STATUS
 from siaran.temporal import lane_attributes, restart_lanes, signal_lanes, signal_moved
 from tests.workflows.conftest import device_worker, workflow_worker
 from tests.workflows.stand_ins import LaneStandIns
 from workflows.device import DeviceWorkflow
+from workflows.options import BULK, DATABASE
 
 SEND = LanePlan(LaneAction.SEND)
 END = LanePlan(LaneAction.END)
@@ -101,6 +104,18 @@ async def test_the_gap_after_each_message_is_a_durable_timer(skipper: TimeSkippe
 
     assert await events(handle, EventType.EVENT_TYPE_TIMER_FIRED) == 3
     assert await skipper.get_current_time(handle) - began_at > timedelta(hours=2.99)
+
+
+async def test_a_window_that_does_not_say_when_to_go_on_is_planned_anew(temporal_client: Client, lane: LaneInput) -> None:
+    stand_ins = LaneStandIns([END], [stopped(SliceEnd.WINDOW)])
+    async with (
+        workflow_worker(temporal_client, stand_ins.activities),
+        device_worker(temporal_client, lane.device_id, stand_ins.send),
+        asyncio.timeout(10),
+    ):
+        assert await (await start(temporal_client, lane)).result() == "nothing left to send"
+
+    assert stand_ins.plans.calls == [LaneCheck(lane.device_id, lane.user_id, SliceEnd.WINDOW)]
 
 
 async def test_a_lane_that_hit_a_cap_tells_its_plan_and_waits_until_then(skipper: TimeSkipper, lane: LaneInput) -> None:
@@ -310,3 +325,30 @@ async def test_a_database_that_is_away_delays_a_plan_and_does_not_fail_the_lane(
         device_worker(skipping_client, lane.device_id, stand_ins.send),
     ):
         assert await (await start(skipping_client, lane)).result() == "nothing left to send"
+
+
+@pytest.mark.parametrize("error", [NotFound("no such lane"), Invalid.field("phone", "is empty"), InvalidPhone("is empty")])
+async def test_an_error_that_no_new_try_heals_fails_the_lane_for_everybody_to_see(
+    skipping_client: Client, lane: LaneInput, error: SiaranError
+) -> None:
+    stand_ins = LaneStandIns([error], [DRAINED])
+    async with (
+        workflow_worker(skipping_client, stand_ins.activities),
+        device_worker(skipping_client, lane.device_id, stand_ins.send),
+        asyncio.timeout(10),
+    ):
+        handle = await start(skipping_client, lane)
+        with pytest.raises(WorkflowFailureError):
+            await handle.result()
+
+    assert len(stand_ins.plans.calls) == 1
+    assert (await handle.describe()).status is WorkflowExecutionStatus.FAILED
+
+
+def test_every_error_that_no_new_try_heals_is_named_in_the_policies() -> None:
+    """Temporal knows errors by the name of their class alone: a subclass has to be named, too."""
+    named = set(DATABASE["retry_policy"].non_retryable_error_types)
+    hopeless: list[type[SiaranError]] = [NotFound, Invalid, *Invalid.__subclasses__()]
+
+    assert {kind.__name__ for kind in hopeless} <= named
+    assert BULK["retry_policy"].non_retryable_error_types == DATABASE["retry_policy"].non_retryable_error_types

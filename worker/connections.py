@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from siaran.activity_log import note_device
 from siaran.clock import Clock
 from siaran.db import SessionMaker
 from siaran.gateway.interface import (
@@ -29,6 +30,7 @@ from siaran.ledger.group_commit import GroupCommit
 from siaran.ledger.receipts import apply_receipts
 from siaran.models import DeviceStatus
 from siaran.temporal import signal_moved
+from worker.inbox import Inbox
 
 log = structlog.get_logger()
 
@@ -65,6 +67,7 @@ _NOTE = text("""
     FROM unnest(CAST(:devices AS uuid[]), CAST(:statuses AS text[]), CAST(:details AS text[]), CAST(:times AS timestamptz[]))
         AS r(device_id, status, detail, at)
     WHERE d.id = r.device_id AND d.host_id = :host AND d.deleted_at IS NULL
+    RETURNING d.id, d.user_id, old.status AS before, new.status AS after
 """)
 
 _AWAKE = text("SELECT device_id FROM lanes WHERE device_id = ANY(CAST(:devices AS uuid[])) AND state <> 'asleep'")
@@ -92,6 +95,7 @@ class Connections:
         client: Client,
         clock: Clock,
         changed: Callable[[UUID, bool], None],
+        inbox: Inbox,
     ) -> None:
         self._host_id = host_id
         self._transport = transport
@@ -99,6 +103,7 @@ class Connections:
         self._client = client
         self._clock = clock
         self._changed = changed
+        self._inbox = inbox
         self._known: dict[UUID, DeviceRef] = {}
         self._attempts: dict[UUID, _Attempts] = {}
         self._connecting: dict[UUID, asyncio.Task[None]] = {}
@@ -179,7 +184,7 @@ class Connections:
                 case Receipt():
                     self._later(self._receipts.submit(event))
                 case Incoming():
-                    log.debug("incoming_message", device=str(event.device_id))
+                    self._later(self._inbox.submit(event))
 
     async def note_seen(self) -> None:
         """Refresh `last_seen` of the devices that are online, once a minute, for ever."""
@@ -193,7 +198,7 @@ class Connections:
 
     async def close(self) -> None:
         """Write what is still to be written."""
-        await asyncio.gather(self._statuses.close(), self._receipts.close())
+        await asyncio.gather(self._statuses.close(), self._receipts.close(), self._inbox.close())
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -210,7 +215,7 @@ class Connections:
         devices = sorted(last)
         online = [device for device in devices if last[device].state is DeviceState.ONLINE]
         async with self._sessions.begin() as session:
-            await session.execute(
+            noted = await session.execute(
                 _NOTE,
                 {
                     "host": self._host_id,
@@ -220,6 +225,9 @@ class Connections:
                     "times": [last[device].at for device in devices],
                 },
             )
+            for row in noted:
+                if row.after in {DeviceStatus.BANNED, DeviceStatus.LOGGED_OUT} and row.after != row.before:
+                    note_device(session, row.user_id, row.id, row.after)
             awake = list((await session.execute(_AWAKE, {"devices": online})).scalars())
         self._later(self._tell_lanes(awake))
         return [None] * len(events)

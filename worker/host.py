@@ -30,6 +30,7 @@ from siaran.logging import configure_logging
 from siaran.settings import Settings, get_settings
 from siaran.temporal import connect
 from worker.connections import Connections
+from worker.inbox import Inbox
 from worker.lease import LeaseLost, end_host, keep_lease, renew_lease
 from worker.queues import DeviceQueues
 
@@ -84,7 +85,13 @@ class Host:
             lanes_running=self._note_lanes,
         )
         self._connections = Connections(
-            host_id, transport=transport, sessions=sessions, client=client, clock=clock, changed=self._note_connection
+            host_id,
+            transport=transport,
+            sessions=sessions,
+            client=client,
+            clock=clock,
+            changed=self._note_connection,
+            inbox=Inbox(sessions=sessions, client=client, redis=redis, clock=clock),
         )
 
     async def run(self, stop: asyncio.Event) -> None:

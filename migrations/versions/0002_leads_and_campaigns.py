@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("sender", sa.Text(), nullable=False),
         sa.Column("whatsapp_id", sa.Text(), nullable=False),
         sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("is_reply", sa.Boolean(), nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.ForeignKeyConstraint(["device_id"], ["user_devices.id"], name=op.f("fk_incoming_messages_device_id")),
@@ -33,9 +34,11 @@ def upgrade() -> None:
         op.f("ix_incoming_messages_received_at"), "incoming_messages", ["received_at"], unique=False, postgresql_using="brin"
     )
     _create_imports()
+    op.execute("ALTER TABLE message_analytics SET (fillfactor = 50)")
 
 
 def downgrade() -> None:
+    op.execute("ALTER TABLE message_analytics RESET (fillfactor)")
     _drop_imports()
     op.drop_table("incoming_messages")
     op.drop_column("broadcast_messages", "ignores_opt_out")

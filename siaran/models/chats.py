@@ -58,8 +58,9 @@ class ChatMessage(Owned, Base):
 class IncomingMessage(Owned, Base):
     """That a contact has written to a device, so that nothing is done twice about a message that is delivered again.
 
-    `whatsapp_id` is unique only per sender, who makes it; `day` is the date in the owner's zone. Kept while WhatsApp may deliver
-    a message again, whether or not chats are stored.
+    `sender` is a phone; `whatsapp_id` is unique only per sender, who makes it. `day` is the date in the owner's zone, and
+    `is_reply` says that the owner had written to the contact before. Kept for as long as WhatsApp may deliver a message again,
+    whether or not chats are stored.
     """
 
     __tablename__ = "incoming_messages"
@@ -68,6 +69,7 @@ class IncomingMessage(Owned, Base):
     sender: Mapped[str] = mapped_column(primary_key=True)
     whatsapp_id: Mapped[str] = mapped_column(primary_key=True)
     day: Mapped[date]
+    is_reply: Mapped[bool]
     received_at: Mapped[datetime]
 
     __table_args__ = (Index(None, "received_at", postgresql_using="brin"),)

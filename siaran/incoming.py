@@ -1,0 +1,268 @@
+"""What contacts write to devices: who has written when, who has replied, and who asks to be left alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import insert, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from siaran.gateway.interface import Incoming
+from siaran.models import ONE_OFF, BroadcastMessage
+from siaran.opt_out_words import find_word
+from siaran.phone import InvalidPhone, normalise_phone
+from siaran.schedule import local_day
+
+KEPT = timedelta(days=35)
+"""WhatsApp holds a message for a device that is away for 30 days."""
+
+FORGOTTEN_AT_ONCE = 10_000
+
+_OWNERS = text("""
+    SELECT d.id, d.user_id, d.phone, d.deleted_at IS NULL AS can_answer, u.country, u.timezone, u.opt_out_words, u.opt_out_reply
+    FROM user_devices d JOIN users u ON u.id = d.user_id
+    WHERE d.id = ANY(CAST(:devices AS uuid[]))
+""")
+
+# The SELECT at the end sees the table as it was before these rows came.
+_NOTE = text("""
+    WITH heard AS MATERIALIZED (
+        SELECT h.*, EXISTS (
+            SELECT FROM broadcast_messages m
+            WHERE m.user_id = h.user_id AND m.recipient_phone = h.sender
+                AND m.status IN ('claimed', 'sent', 'delivered', 'read', 'unknown')
+        ) AS is_reply
+        FROM unnest(
+            CAST(:devices AS uuid[]), CAST(:senders AS text[]), CAST(:whatsapp_ids AS text[]), CAST(:users AS uuid[]),
+            CAST(:days AS date[]), CAST(:times AS timestamptz[])
+        ) AS h(device_id, sender, whatsapp_id, user_id, day, received_at)
+    ), fresh AS (
+        INSERT INTO incoming_messages (device_id, sender, whatsapp_id, user_id, day, is_reply, received_at)
+        SELECT device_id, sender, whatsapp_id, user_id, day, is_reply, received_at FROM heard
+        ORDER BY device_id, sender, whatsapp_id
+        ON CONFLICT DO NOTHING
+        RETURNING device_id, sender, whatsapp_id, day, is_reply
+    )
+    SELECT f.device_id, f.sender, f.whatsapp_id, f.is_reply AND NOT EXISTS (
+        SELECT FROM incoming_messages e
+        WHERE e.device_id = f.device_id AND e.sender = f.sender AND e.day = f.day AND e.is_reply
+    ) AS is_first_reply
+    FROM fresh f
+""")
+
+_TOUCH_LEADS = text("""
+    WITH news AS (
+        SELECT n.user_id, n.phone, max(n.at) AS at
+        FROM unnest(CAST(:users AS uuid[]), CAST(:phones AS text[]), CAST(:times AS timestamptz[])) AS n(user_id, phone, at)
+        GROUP BY n.user_id, n.phone
+    ), held AS MATERIALIZED (
+        SELECT l.id, news.at FROM leads l
+        JOIN news ON news.user_id = l.user_id AND news.phone = l.phone
+        WHERE l.last_interaction IS NULL OR l.last_interaction < news.at
+        ORDER BY l.id FOR NO KEY UPDATE OF l
+    )
+    UPDATE leads l SET last_interaction = greatest(l.last_interaction, held.at) FROM held WHERE l.id = held.id
+""")
+
+# The campaign whose message the contact had been sent last is the one that the opt-out is counted against.
+_SUPPRESS = text("""
+    INSERT INTO suppressions (user_id, phone, reason, source, device_id, campaign_id, confirmed_at, created_at)
+    SELECT a.user_id, a.phone, a.word, 'reply', a.device_id, (
+            SELECT m.campaign_id FROM broadcast_messages m
+            WHERE m.user_id = a.user_id AND m.recipient_phone = a.phone AND m.campaign_id IS NOT NULL
+                AND m.status IN ('claimed', 'sent', 'delivered', 'read', 'unknown')
+            ORDER BY coalesce(m.sent_at, m.claimed_at) DESC NULLS LAST, m.id DESC LIMIT 1
+        ), CASE WHEN a.is_answered THEN CAST(:now AS timestamptz) END, :now
+    FROM unnest(
+        CAST(:users AS uuid[]), CAST(:phones AS text[]), CAST(:words AS text[]), CAST(:devices AS uuid[]),
+        CAST(:answered AS bool[])
+    ) AS a(user_id, phone, word, device_id, is_answered)
+    ORDER BY a.user_id, a.phone
+    ON CONFLICT (user_id, phone) WHERE lifted_at IS NULL DO NOTHING
+    RETURNING user_id, phone, device_id, confirmed_at
+""")
+
+_COUNT_REPLIES = text("""
+    INSERT INTO message_analytics (device_id, user_id, day, replied)
+    SELECT r.device_id, r.user_id, r.day, count(*)
+    FROM unnest(CAST(:devices AS uuid[]), CAST(:users AS uuid[]), CAST(:days AS date[])) AS r(device_id, user_id, day)
+    GROUP BY r.device_id, r.user_id, r.day
+    ORDER BY r.device_id, r.day
+    ON CONFLICT (device_id, day) DO UPDATE SET replied = message_analytics.replied + excluded.replied
+""")
+
+_FORGET = text("""
+    DELETE FROM incoming_messages WHERE (device_id, sender, whatsapp_id) IN (
+        SELECT device_id, sender, whatsapp_id FROM incoming_messages WHERE received_at < :before LIMIT :most
+    )
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Whose device it is, and what its user has set."""
+
+    user_id: UUID
+    phone: str
+    country: str
+    timezone: str
+    words: tuple[str, ...]
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A message of a contact, with the phone in the form in which leads have it."""
+
+    device_id: UUID
+    phone: str
+    whatsapp_id: str
+    owner: _Owner
+    text: str
+    at: datetime
+    day: date
+
+    @property
+    def key(self) -> tuple[UUID, str, str]:
+        """What tells it from every other message."""
+        return self.device_id, self.phone, self.whatsapp_id
+
+
+async def take_in(session: AsyncSession, events: Sequence[Incoming], now: datetime) -> set[UUID]:
+    """Write down what contacts have sent to devices; the caller commits.
+
+    Notes when each lead was last heard of, counts who has replied (once per device, contact and day), and suppresses who asks
+    to be left alone, with a confirmation queued where the user wants one. A message that was taken in before changes nothing.
+    Only personal chats count, and the account's own messages never do. Returns the devices whose lanes to wake.
+    """
+    owners = await _read_owners(session, {event.device_id for event in events})
+    heard = {message.key: message for event in events if (message := _hear(event, owners, now)) is not None}
+    if not heard:
+        return set()
+    fresh, replies = await _note(session, heard)
+    if not fresh:
+        return set()
+    await session.execute(
+        _TOUCH_LEADS,
+        {
+            "users": [message.owner.user_id for message in fresh],
+            "phones": [message.phone for message in fresh],
+            "times": [message.at for message in fresh],
+        },
+    )
+    woken = await _suppress(session, fresh, now)
+    if replies:
+        await session.execute(
+            _COUNT_REPLIES,
+            {
+                "devices": [reply.device_id for reply in replies],
+                "users": [reply.owner.user_id for reply in replies],
+                "days": [reply.day for reply in replies],
+            },
+        )
+    return woken
+
+
+async def forget_incoming(session: AsyncSession, now: datetime) -> None:
+    """Remove the traces of messages that cannot be delivered again, a bounded number at a time; the caller commits."""
+    await session.execute(_FORGET, {"before": now - KEPT, "most": FORGOTTEN_AT_ONCE})
+
+
+async def _read_owners(session: AsyncSession, device_ids: set[UUID]) -> dict[UUID, _Owner]:
+    rows = await session.execute(_OWNERS, {"devices": sorted(device_ids)})
+    return {
+        row.id: _Owner(
+            user_id=row.user_id,
+            phone=row.phone,
+            country=row.country,
+            timezone=row.timezone,
+            words=tuple(row.opt_out_words),
+            answer=row.opt_out_reply if row.can_answer else "",
+        )
+        for row in rows
+    }
+
+
+def _hear(event: Incoming, owners: Mapping[UUID, _Owner], now: datetime) -> _Heard | None:
+    """The message of a contact in an event; None for what is no such thing."""
+    owner = owners.get(event.device_id)
+    if owner is None or event.from_me or not event.is_personal:
+        return None
+    phone = _phone_of(event.sender, owner.country)
+    if phone is None or phone == owner.phone:
+        return None
+    at = min(event.at, now)
+    # A NUL fits no column, and a message that cannot be written would be tried for ever.
+    whatsapp_id = event.whatsapp_id.replace("\0", "")
+    return _Heard(event.device_id, phone, whatsapp_id, owner, event.text, at, local_day(at, owner.timezone))
+
+
+def _phone_of(sender: str, country: str) -> str | None:
+    """The sender's phone in its one form; WhatsApp also has numbers that the library does not know, kept as they are."""
+    if not (sender.isascii() and sender.isdigit()):
+        return None
+    try:
+        return normalise_phone(f"+{sender}", country)
+    except InvalidPhone:
+        return sender if 6 <= len(sender) <= 15 else None
+
+
+async def _note(session: AsyncSession, heard: Mapping[tuple[UUID, str, str], _Heard]) -> tuple[list[_Heard], list[_Heard]]:
+    """The messages that are new, and those among them that are their contact's first reply of the day."""
+    messages = list(heard.values())
+    rows = await session.execute(
+        _NOTE,
+        {
+            "devices": [message.device_id for message in messages],
+            "senders": [message.phone for message in messages],
+            "whatsapp_ids": [message.whatsapp_id for message in messages],
+            "users": [message.owner.user_id for message in messages],
+            "days": [message.day for message in messages],
+            "times": [message.at for message in messages],
+        },
+    )
+    fresh: list[_Heard] = []
+    replies: dict[tuple[UUID, str, date], _Heard] = {}
+    for row in rows:
+        message = heard[row.device_id, row.sender, row.whatsapp_id]
+        fresh.append(message)
+        if row.is_first_reply:
+            replies[message.device_id, message.phone, message.day] = message
+    return fresh, list(replies.values())
+
+
+async def _suppress(session: AsyncSession, fresh: Sequence[_Heard], now: datetime) -> set[UUID]:
+    """Suppress who asks for it and queue the confirmations; returns the devices that have one to send."""
+    asked = [(message, word) for message in fresh if (word := find_word(message.text, message.owner.words)) is not None]
+    if not asked:
+        return set()
+    rows = await session.execute(
+        _SUPPRESS,
+        {
+            "users": [message.owner.user_id for message, _ in asked],
+            "phones": [message.phone for message, _ in asked],
+            "words": [word for _, word in asked],
+            "devices": [message.device_id for message, _ in asked],
+            "answered": [bool(message.owner.answer) for message, _ in asked],
+            "now": now,
+        },
+    )
+    to_confirm = [row for row in rows if row.confirmed_at is not None]
+    if not to_confirm:
+        return set()
+    answers = {message.device_id: message.owner.answer for message, _ in asked}
+    confirmations = [
+        {
+            "user_id": row.user_id,
+            "device_id": row.device_id,
+            "source": ONE_OFF,
+            "recipient_phone": row.phone,
+            "content": answers[row.device_id],
+            "ignores_opt_out": True,
+            "scheduled_at": now,
+        }
+        for row in to_confirm
+    ]
+    await session.execute(insert(BroadcastMessage), confirmations)
+    return {row.device_id for row in to_confirm}

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 
 from activities.resources import Resources
+from siaran.activity_log import note_campaign
 from siaran.campaign_progress import OpenRows, Totals, end_of, forgotten_lanes, next_look, open_rows, totals, waiting_reason
 from siaran.contracts import CampaignAction, CampaignInput, CampaignPlan, RetryInput
 from siaran.lanes import wake_lanes
@@ -114,6 +115,7 @@ async def _next_step(
         if row.scheduled_at > now:
             return CampaignAction.SLEEP, row.scheduled_at
         row.status, row.status_reason, row.started_at = CampaignStatus.SENDING, None, now
+        note_campaign(session, row, "started")
     if row.status is CampaignStatus.PAUSED:
         return CampaignAction.SLEEP, None
     if row.status in OVER:
@@ -123,6 +125,7 @@ async def _next_step(
     if not (rows.pending or rows.claimed or rows.retries):
         row.status, row.status_reason = end_of(counts)
         row.completed_at = now
+        note_campaign(session, row, row.status.value, success=counts.succeeded, failed=counts.failed, total=counts.total)
         return CampaignAction.END, None
     return await _follow(session, row, rows, counts, now)
 

@@ -2,23 +2,25 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from sqlalchemy import inspect
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from siaran.campaigns import ENDED, get_campaign, has_started, set_schedule
+from siaran.activity_log import note_campaign
+from siaran.campaigns import ENDED, TITLE_LENGTH, get_campaign, has_started, set_schedule
 from siaran.errors import Conflict, FieldError, Invalid, NotFound
 from siaran.lead_fields import clean_niche
+from siaran.media import find_media, referenced_id
+from siaran.media_types import MediaKind, kind_of
 from siaran.models import Campaign, CampaignStatus, Device, DeviceStrategy, TargetStatus
+from siaran.public_addresses import is_web_url
 from siaran.rendering import check_template
 from siaran.schedule import schedule_at, schedule_now
 from siaran.tenancy import get_owned
 
-MAX_TITLE = 200
+MAX_TITLE = TITLE_LENGTH
 MAX_MESSAGE = 65_536
-MAX_URL = 2_048
 MAX_DELAY_SECONDS = 86_400
 
 CONTENT = frozenset({"title", "message", "image_url", "message_type", "min_delay_seconds", "max_delay_seconds"})
@@ -55,6 +57,17 @@ async def create_campaign(
 
     Without a time it is due at this clock time on its date, so today without a time is now.
     """
+    campaign = await draft_campaign(session, user_id, wanted, zone=zone, now=now)
+    session.add(campaign)
+    await session.flush()
+    note_campaign(session, campaign, "created", due_at=campaign.scheduled_at.isoformat())
+    return campaign
+
+
+async def draft_campaign(
+    session: AsyncSession, user_id: UUID, wanted: CampaignChanges, *, zone: str, now: datetime
+) -> Campaign:
+    """The campaign that `create_campaign` would write, checked and not written."""
     if wanted.target_status is None:
         raise Invalid.field("target_status", "is required: prospect or customer")
     campaign = Campaign(
@@ -79,8 +92,6 @@ async def create_campaign(
         raise Invalid.field("campaign_date", "is required, unless send_now is set")
     else:
         set_schedule(campaign, schedule_at(wanted.campaign_date, wanted.scheduled_time, zone, now))
-    session.add(campaign)
-    await session.flush()
     return campaign
 
 
@@ -104,6 +115,7 @@ async def edit_campaign(
         )
     if changed:
         campaign.updated_at = now
+        note_campaign(session, campaign, "edited", fields=sorted(changed))
     await session.flush()
     return campaign
 
@@ -124,6 +136,7 @@ def _move(campaign: Campaign, wanted: CampaignChanges, zone: str, now: datetime)
 
 async def _set_content(session: AsyncSession, campaign: Campaign, wanted: CampaignChanges) -> None:
     """Set everything but the schedule, and raise `Invalid` with all that does not fit together."""
+    before = campaign.image_url
     if wanted.title is not None:
         campaign.title = " ".join(wanted.title.split())
     if wanted.niche is not None:
@@ -141,20 +154,33 @@ async def _set_content(session: AsyncSession, campaign: Campaign, wanted: Campai
     if wanted.max_delay_seconds is not None:
         campaign.max_delay_seconds = wanted.max_delay_seconds
     errors = _problems(campaign)
-    errors += _set_message_type(campaign, wanted.message_type)
+    errors += await _set_message_type(session, campaign, wanted.message_type, is_new=campaign.image_url != before)
     errors += await _set_device(session, campaign, wanted)
     if errors:
         raise Invalid(errors)
 
 
-def _set_message_type(campaign: Campaign, wanted: str | None) -> list[FieldError]:
-    """Take the type that was asked for where it fits the media, else the one that follows from having media or none."""
-    asked = wanted if wanted != campaign.message_type else None
+async def _set_message_type(session: AsyncSession, campaign: Campaign, wanted: str | None, *, is_new: bool) -> list[FieldError]:
+    """Take the type that was asked for where it fits the media, else the one that follows from the media, or from having none.
+
+    A URL that has not been fetched yet may hold anything.
+    """
+    asked = wanted if wanted not in {campaign.message_type, "text"} else None
     if campaign.image_url is None:
         campaign.message_type = "text"
-        return [FieldError("message_type", f"{asked} needs an image_url")] if asked not in {None, "text"} else []
-    kept = asked or campaign.message_type
-    campaign.message_type = "image" if kept == "text" else kept
+        return [FieldError("message_type", f"{asked} needs an image_url")] if asked else []
+    held: MediaKind | None = None
+    if referenced_id(campaign.image_url) is not None and (is_new or asked):
+        try:
+            media = await find_media(session, campaign.user_id, campaign.image_url)
+        except Invalid as error:
+            return list(error.errors)
+        held = kind_of(media.mime_type)
+    if asked and held and asked not in {held, MediaKind.DOCUMENT}:
+        return [FieldError("message_type", f"cannot be {asked}: image_url holds a {held} ({media.mime_type})")]
+    follows = held if held and is_new else None
+    kept = asked or follows or campaign.message_type
+    campaign.message_type = "image" if kept == "text" else str(kept)
     return []
 
 
@@ -183,10 +209,9 @@ def _problems(campaign: Campaign) -> list[FieldError]:
     errors += [
         FieldError(field, "contains a NUL character") for field in ("title", "message") if "\0" in getattr(campaign, field)
     ]
-    if campaign.image_url is not None and not _is_media_url(campaign.image_url):
-        errors.append(
-            FieldError("image_url", "must begin with https:// or http:// and name a host, or be a path under /media/")
-        )
+    if campaign.image_url is not None and not (is_web_url(campaign.image_url) or referenced_id(campaign.image_url)):
+        reason = "must begin with https:// or http:// and name a host, or be the /api/media/… of a file of yours"
+        errors.append(FieldError("image_url", reason))
     for field in ("min_delay_seconds", "max_delay_seconds"):
         if not 0 <= getattr(campaign, field) <= MAX_DELAY_SECONDS:
             errors.append(FieldError(field, f"must be 0 to {MAX_DELAY_SECONDS}"))
@@ -202,15 +227,3 @@ def _template_problems(message: str) -> list[FieldError]:
     except Invalid as error:
         return list(error.errors)
     return []
-
-
-def _is_media_url(text: str) -> bool:
-    if len(text) > MAX_URL or not text.isprintable() or " " in text:
-        return False
-    if text.startswith("/media/"):
-        return ".." not in text
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname)

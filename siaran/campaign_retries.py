@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, and_, exists, func, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.activity_log import note_campaign
 from siaran.campaigns import get_campaign
 from siaran.errors import Conflict
 from siaran.models import BroadcastMessage, Campaign, CampaignRetry, CampaignStatus, Device, MessageStatus
@@ -51,6 +52,7 @@ async def request_campaign_retry(
     if queued == 0:
         return Retry(0, earlier)
     request_id = await _add_request(session, campaign, requested_by, now, device_id=device_id)
+    note_campaign(session, campaign, "retried", messages=queued, **({"device": str(device_id)} if device_id else {}))
     return Retry(queued, [*earlier, request_id])
 
 
@@ -78,6 +80,7 @@ async def request_message_retry(
     if await session.scalar(select(_is_queued()).where(BroadcastMessage.id == message.id)):
         return Retry(0, earlier)
     request_id = await _add_request(session, campaign, requested_by, now, message_id=message_id)
+    note_campaign(session, campaign, "retried", messages=1, message=message_id)
     return Retry(1, [*earlier, request_id])
 
 

@@ -10,7 +10,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.activity_log import note_campaign
 from siaran.errors import Conflict, Invalid
+from siaran.media import find_media, referenced_id
 from siaran.models import Campaign, CampaignCount, CampaignRetry, CampaignStatus
 from siaran.schedule import Schedule, schedule_at, schedule_now
 from siaran.tenancy import get_owned, update_owned
@@ -21,6 +23,8 @@ RUNNING = frozenset({CampaignStatus.SENDING, CampaignStatus.WAITING})
 ENDED = frozenset({CampaignStatus.SENT, CampaignStatus.FAILED, CampaignStatus.CANCELLED})
 """Phases that only a retry leaves, and a cancelled campaign never."""
 
+TITLE_LENGTH = 200
+COPY_MARK = " (copy)"
 COPY_REASON = "a copy, which waits for you to set its date or to start it"
 
 
@@ -50,6 +54,7 @@ async def pause_campaign(session: AsyncSession, user_id: UUID, campaign_id: int,
     _refuse_ended(campaign, "paused")
     if campaign.status != CampaignStatus.PAUSED:
         _enter(campaign, CampaignStatus.PAUSED, now)
+        note_campaign(session, campaign, "paused")
     return campaign
 
 
@@ -62,6 +67,7 @@ async def resume_campaign(session: AsyncSession, user_id: UUID, campaign_id: int
     _refuse_ended(campaign, "resumed")
     if campaign.status == CampaignStatus.PAUSED:
         _enter(campaign, CampaignStatus.SENDING if has_started(campaign) else CampaignStatus.SCHEDULED, now)
+        note_campaign(session, campaign, "resumed")
     return campaign
 
 
@@ -82,6 +88,7 @@ async def delete_campaign(session: AsyncSession, user_id: UUID, campaign_id: int
     else:
         await _cancel(session, campaign, now)
     campaign.deleted_at = campaign.updated_at = now
+    note_campaign(session, campaign, "deleted")
     return campaign
 
 
@@ -118,6 +125,7 @@ async def reschedule_campaign(
         raise Conflict("the campaign has started; only its title, message, image and delays can still be changed")
     set_schedule(campaign, schedule_at(campaign_date, scheduled_time or campaign.scheduled_time, zone, now))
     _enter(campaign, CampaignStatus.SCHEDULED, now)
+    note_campaign(session, campaign, "rescheduled", due_at=campaign.scheduled_at.isoformat())
     return campaign
 
 
@@ -134,9 +142,12 @@ async def copy_campaign(
 ) -> Campaign:
     """A new campaign with the same content and audience.
 
-    With a date it is scheduled; without one it is paused, so that nothing goes out a second time by a copy alone.
+    With a date it is scheduled; without one it is paused, so that nothing goes out a second time by a copy alone. Raises
+    `Invalid` when its image has been deleted.
     """
     source = await get_campaign(session, user_id, campaign_id)
+    if source.image_url is not None and referenced_id(source.image_url) is not None:
+        await find_media(session, user_id, source.image_url)
     if campaign_date is None:
         if scheduled_time is not None:
             raise Invalid.field("campaign_date", "is required with a time")
@@ -146,7 +157,7 @@ async def copy_campaign(
     copy = Campaign(
         user_id=user_id,
         device_id=source.device_id,
-        title=" ".join((title or "").split()) or source.title,
+        title=" ".join((title or "").split()) or _copied_title(source.title),
         niche=source.niche,
         target_status=source.target_status,
         message=source.message,
@@ -155,6 +166,9 @@ async def copy_campaign(
         min_delay_seconds=source.min_delay_seconds,
         max_delay_seconds=source.max_delay_seconds,
         device_strategy=source.device_strategy,
+        canary_size=source.canary_size,
+        stop_failed_percent=source.stop_failed_percent,
+        stop_opted_out_percent=source.stop_opted_out_percent,
         created_at=now,
     )
     set_schedule(copy, schedule)
@@ -164,7 +178,12 @@ async def copy_campaign(
         _enter(copy, CampaignStatus.SCHEDULED, now)
     session.add(copy)
     await session.flush()
+    note_campaign(session, copy, "created", copy_of=source.id)
     return copy
+
+
+def _copied_title(title: str) -> str:
+    return title[: TITLE_LENGTH - len(COPY_MARK)] + COPY_MARK
 
 
 def set_schedule(campaign: Campaign, schedule: Schedule) -> None:
@@ -198,6 +217,7 @@ def _refuse_ended(campaign: Campaign, verb: str) -> None:
 async def _cancel(session: AsyncSession, campaign: Campaign, now: datetime) -> None:
     _enter(campaign, CampaignStatus.CANCELLED, now)
     campaign.completed_at = now
+    note_campaign(session, campaign, "cancelled")
     await _close_retries(session, campaign, now)
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.activity_log import note_device
 from siaran.errors import FieldError, Invalid
 from siaran.models import Device, DeviceStatus, Lane, TransportKind
 from siaran.tenancy import get_owned, select_owned, update_owned
@@ -86,6 +87,7 @@ async def add_device(
     session.add(device)
     await session.flush()
     session.add(Lane(device_id=device.id, user_id=user_id))
+    note_device(session, user_id, device.id, "added")
     await session.flush()
     await session.refresh(device)
     return device
@@ -154,6 +156,7 @@ async def delete_device(
     """
     device = await get_device(session, user_id, device_id, lock=True)
     device.deleted_at = now
+    note_device(session, user_id, device.id, "removed")
     device.is_active = False
     device.status = DeviceStatus.LOGGED_OUT
     device.jid = None

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.activity_log import note_device
 from siaran.devices import get_device, is_linked
 from siaran.errors import Conflict, NotFound
 from siaran.gateway.simulated_linking import LinkCode, Linked
@@ -87,6 +88,7 @@ async def log_out(session: AsyncSession, network: SimulatedNetwork, user_id: UUI
         # What its host still has to report is about the old link, and must not be noted on a new one.
         device.host_id = None
         device.offline_since_at = device.offline_since_at or now
+        note_device(session, user_id, device.id, "logged_out")
         await session.flush()
         await session.refresh(device)
     return device
@@ -153,6 +155,7 @@ async def _note_link(session: AsyncSession, network: SimulatedNetwork, device: D
         device.restricted_until_at = None
         device.last_error = None
         device.last_error_at = None
+        note_device(session, device.user_id, device.id, "linked")
         await session.flush()
     except IntegrityError as error:
         await end_link(network, linked.device_id)

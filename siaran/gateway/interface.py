@@ -232,4 +232,11 @@ class Transport(Protocol):
         """Remove the link on WhatsApp's side and delete the session store."""
 
     def events(self) -> AsyncIterator[TransportEvent]:
-        """State changes, receipts and incoming messages of all devices of this process; one consumer."""
+        """State changes, receipts and incoming messages of all devices of this process; one consumer.
+
+        A receipt or message that nobody has declared `handled` is reported again to a later connection of its device, in this
+        process or another one: consumers have to bear repetitions.
+        """
+
+    def handled(self, event: Receipt | Incoming) -> None:
+        """What an event said has been written down: acknowledge it to WhatsApp, which then forgets it."""

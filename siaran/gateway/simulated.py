@@ -16,10 +16,12 @@ from siaran.gateway.interface import (
     Body,
     DeviceRef,
     DeviceState,
+    Incoming,
     NotConnected,
     NotOnWhatsApp,
     OutcomeUnknown,
     RateLimited,
+    Receipt,
     Rejected,
     Restricted,
     SendResult,
@@ -78,6 +80,7 @@ class SimulatedTransport:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._courier.close()
         await self._valkey.aclose()
         self._events.put_nowait(None)
 
@@ -85,6 +88,10 @@ class SimulatedTransport:
         """What happens to the devices of this process, until `close`; for one consumer."""
         while (event := await self._events.get()) is not None:
             yield event
+
+    def handled(self, event: Receipt | Incoming) -> None:
+        """Let the network forget what it has reported."""
+        self._courier.handled(event)
 
     async def connect(self, device: DeviceRef) -> None:
         """Connect a device, which takes no simulated time; raises `LoggedOut`, `Banned` or `NotConnected`."""
@@ -142,7 +149,7 @@ class SimulatedTransport:
 
     async def log_out(self, device_id: UUID) -> None:
         """Remove the link and delete the session store; raises `NotConnected` if the network does not answer."""
-        device_keys = [kind(device_id) for kind in (keys.device, keys.connections, keys.store, keys.inbox)]
+        device_keys = [kind(device_id) for kind in (keys.device, keys.connections, keys.store, keys.inbox, keys.taken)]
         try:
             await self._valkey.run(LOG_OUT, device_keys, [str(device_id)])
         except Unavailable as error:

@@ -146,7 +146,10 @@ class Connections:
         device, endings = connection.device, connection.endings
         standing, until, *inbox = await self._valkey.run(
             CONNECT,
-            [keys.device(device.id), keys.connections(device.id), keys.inbox(device.id), keys.CONFIG],
+            [
+                *(kind(device.id) for kind in (keys.device, keys.connections, keys.inbox)),
+                *(keys.CONFIG, keys.taken(device.id)),
+            ],
             [str(device.id), connection.token, device.link_generation, milliseconds(self._clock()), mode],
         )
         if self._by_device.get(device.id) is not connection:

@@ -1,6 +1,7 @@
-"""What devices are still to receive: receipts and messages, kept in the network's Valkey until a live connection takes them."""
+"""What devices are still to receive: receipts and messages, kept in the network's Valkey until somebody has handled them."""
 
 import asyncio
+import contextlib
 import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from siaran.clock import Clock
 from siaran.errors import Unavailable
 from siaran.gateway import simulated_keys as keys
 from siaran.gateway.interface import Incoming, Receipt, ReceiptKind
-from siaran.gateway.simulated_scripts import TAKE
+from siaran.gateway.simulated_scripts import HANDLED, TAKE
 from siaran.gateway.simulated_valkey import NetworkValkey
 
 TICK_SECONDS = 0.05
@@ -65,7 +66,7 @@ class Entry:
     @property
     def field(self) -> str:
         """Its name in the inbox."""
-        return f"{self.kind}:{self.whatsapp_id}"
+        return _field(self.kind, self.whatsapp_id)
 
     @property
     def value(self) -> str:
@@ -78,6 +79,10 @@ class Entry:
         if self.kind == _MESSAGE:
             return Incoming(device_id, self.sender, self.text, self.whatsapp_id, at)
         return Receipt(device_id, self.whatsapp_id, ReceiptKind(self.kind), at)
+
+
+def _field(kind: str, whatsapp_id: str) -> str:
+    return f"{kind}:{whatsapp_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,7 @@ class Courier:
         self._emit = emit
         self._heap: list[tuple[int, int, Delivery]] = []
         self._order = count()
+        self._handled: list[tuple[UUID, str]] = []
         self._filled = asyncio.Event()
 
     def schedule(self, device_id: UUID, token: str, entries: Iterable[Entry]) -> None:
@@ -109,14 +115,25 @@ class Courier:
     async def run(self) -> None:
         """Deliver until cancelled."""
         while True:
-            if not self._heap:
+            if not self._heap and not self._handled:
                 self._filled.clear()
                 await self._filled.wait()
             due = self._due()
             if due:
                 await self._deliver(due)
+            await self._forget_handled()
             # Waiting a moment gathers what is due shortly after into one round trip.
             await asyncio.sleep(TICK_SECONDS)
+
+    def handled(self, event: Receipt | Incoming) -> None:
+        """Remove an event's entry; if that fails, a later connection delivers it again."""
+        kind = event.kind.value if isinstance(event, Receipt) else _MESSAGE
+        self._handled.append((event.device_id, _field(kind, event.whatsapp_id)))
+        self._filled.set()
+
+    async def close(self) -> None:
+        """Remove the entries of what has been handled."""
+        await self._forget_handled()
 
     async def deliver_now(self, device_id: UUID, token: str, entries: Iterable[Entry]) -> None:
         """Deliver entries without waiting; they may also be scheduled, since each is taken only once."""
@@ -142,12 +159,19 @@ class Courier:
     async def _take(self, batch: list[Delivery]) -> None:
         taken = await self._valkey.run(
             TAKE,
-            [key for one in batch for key in (keys.connections(one.device_id), keys.inbox(one.device_id))],
+            [kind(one.device_id) for one in batch for kind in (keys.connections, keys.inbox, keys.taken)],
             [word for one in batch for word in (one.token, one.entry.field)],
         )
         for one, value in zip(batch, taken, strict=True):
             if value is not None:
                 self._emit(one.entry.event(one.device_id))
+
+    async def _forget_handled(self) -> None:
+        while self._handled:
+            batch, self._handled = self._handled[:_BATCH], self._handled[_BATCH:]
+            by_device = [kind(device_id) for device_id, _ in batch for kind in (keys.inbox, keys.taken)]
+            with contextlib.suppress(Unavailable):
+                await self._valkey.run(HANDLED, by_device, [field for _, field in batch])
 
     def _put_off(self, deliveries: list[Delivery]) -> None:
         later = milliseconds(self._clock()) + round(RETRY_SECONDS * 1000)

@@ -37,6 +37,11 @@ def inbox(device_id: UUID) -> str:
     return f"{PREFIX}inbox:{device_id}"
 
 
+def taken(device_id: UUID) -> str:
+    """Hash: field of an inbox entry -> the token of the connection that has been given it and has not handled it yet."""
+    return f"{PREFIX}taken:{device_id}"
+
+
 def link(token: str) -> str:
     """Hash of one linking that waits to be scanned: device, phone (empty: any), expires_at (ms)."""
     return f"{PREFIX}link:{token}"

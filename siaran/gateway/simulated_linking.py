@@ -117,7 +117,9 @@ async def link(valkey: NetworkValkey, device_id: UUID, phone: str) -> Linked:
     number = checked_phone(phone)
     by_device = (keys.device, keys.connections, keys.store, keys.inbox, keys.chats)
     jid, generation = await valkey.run(
-        LINK, [*(kind(device_id) for kind in by_device), keys.COMPANIONS], [str(device_id), number]
+        LINK,
+        [*(kind(device_id) for kind in by_device), keys.COMPANIONS, keys.taken(device_id)],
+        [str(device_id), number],
     )
     return Linked(device_id, jid, number, generation)
 

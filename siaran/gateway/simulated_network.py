@@ -127,7 +127,7 @@ class SimulatedNetwork:
 
     async def log_out(self, device_id: UUID) -> None:
         """Remove a device's link, as if on its phone: its session store is gone, until it is linked again."""
-        by_device = (keys.device, keys.connections, keys.store, keys.inbox)
+        by_device = (keys.device, keys.connections, keys.store, keys.inbox, keys.taken)
         self._known(device_id, await self._valkey.run(LOG_OUT, [kind(device_id) for kind in by_device], [str(device_id)]))
 
     async def restrict(self, device_id: UUID, on: bool = True) -> None:

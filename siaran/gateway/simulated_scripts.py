@@ -50,8 +50,9 @@ CONNECT = Script(
     _STANDING
     + _END_CONNECTIONS
     + """
--- KEYS device, connections, inbox, config; ARGV device id, token, link generation, now, 'connect' or 'resume'
--- 'resume' brings back a connection that was interrupted: it yields to a newer one instead of closing it.
+-- KEYS device, connections, inbox, config, taken; ARGV device id, token, link generation, now, 'connect' or 'resume'
+-- 'resume' brings back a connection that was interrupted: it yields to a newer one instead of closing it. What it was given
+-- before, and has not handled, it is given again.
 local status, until_at = standing(KEYS[1], ARGV[3], ARGV[4])
 if status ~= 'online' then return {status, until_at} end
 if redis.call('SISMEMBER', KEYS[2], ARGV[2]) == 0 then
@@ -60,6 +61,9 @@ if redis.call('SISMEMBER', KEYS[2], ARGV[2]) == 0 then
     end_connections(KEYS[2], 'replaced', ARGV[1], '')
   end
   redis.call('SADD', KEYS[2], ARGV[2])
+end
+for _, field in ipairs(redis.call('HKEYS', KEYS[5])) do
+  if redis.call('HGET', KEYS[5], field) == ARGV[2] then redis.call('HDEL', KEYS[5], field) end
 end
 return {'online', '', redis.call('HGETALL', KEYS[3])}
 """
@@ -102,18 +106,33 @@ return {'online', ''}
 )
 
 TAKE = Script("""
--- KEYS the connections and the inbox of each entry's device; ARGV the token and the field of each entry
--- Only a live connection takes an entry, and only once; the answer has the values, nil for what was not taken.
-local taken = {}
-for i = 1, #ARGV, 2 do
+-- KEYS the connections, the inbox and the taken of each entry's device; ARGV the token and the field of each entry
+-- Only a live connection takes an entry, once, and none that another live one has taken. It stays in the inbox until it is
+-- handled: the process that took it may be killed. The answer has the values, nil for what was not taken.
+local values = {}
+for i = 1, #ARGV / 2 do
+  local connections, inbox, taken = KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i]
+  local token, field = ARGV[2 * i - 1], ARGV[2 * i]
   local value = false
-  if redis.call('SISMEMBER', KEYS[i], ARGV[i]) == 1 then
-    value = redis.call('HGET', KEYS[i + 1], ARGV[i + 1])
-    if value then redis.call('HDEL', KEYS[i + 1], ARGV[i + 1]) end
+  if redis.call('SISMEMBER', connections, token) == 1 then
+    local taker = redis.call('HGET', taken, field)
+    if not taker or redis.call('SISMEMBER', connections, taker) == 0 then
+      value = redis.call('HGET', inbox, field)
+      if value then redis.call('HSET', taken, field, token) end
+    end
   end
-  taken[(i + 1) / 2] = value
+  values[i] = value
 end
-return taken
+return values
+""")
+
+HANDLED = Script("""
+-- KEYS the inbox and the taken of each entry's device; ARGV the field of each entry
+for i = 1, #ARGV do
+  redis.call('HDEL', KEYS[2 * i - 1], ARGV[i])
+  redis.call('HDEL', KEYS[2 * i], ARGV[i])
+end
+return 'OK'
 """)
 
 RELEASE = Script("""
@@ -131,13 +150,13 @@ return {'kept', redis.call('HGET', KEYS[1], 'generation'), redis.call('HGET', KE
 LINK = Script(
     _END_CONNECTIONS
     + """
--- KEYS device, connections, store, inbox, chats, companions; ARGV device id, phone
+-- KEYS device, connections, store, inbox, chats, companions, taken; ARGV device id, phone
 if redis.call('HGET', KEYS[1], 'phone') ~= ARGV[2] then redis.call('DEL', KEYS[5]) end
 local generation = redis.call('HINCRBY', KEYS[1], 'link_generation', 1)
 local jid = ARGV[2] .. ':' .. redis.call('HINCRBY', KEYS[6], ARGV[2], 1) .. '@s.whatsapp.net'
 redis.call('HSET', KEYS[1], 'linked', '1', 'phone', ARGV[2], 'jid', jid)
 redis.call('HDEL', KEYS[1], 'banned_until', 'dropped_until', 'restricted')
-redis.call('DEL', KEYS[3], KEYS[4])
+redis.call('DEL', KEYS[3], KEYS[4], KEYS[7])
 redis.call('HSET', KEYS[3], 'generation', generation)
 end_connections(KEYS[2], 'logged_out', ARGV[1], '')
 return {jid, generation}
@@ -147,10 +166,10 @@ return {jid, generation}
 LOG_OUT = Script(
     _END_CONNECTIONS
     + """
--- KEYS device, connections, store, inbox; ARGV device id
+-- KEYS device, connections, store, inbox, taken; ARGV device id
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], 'linked', '0')
-redis.call('DEL', KEYS[3], KEYS[4])
+redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
 end_connections(KEYS[2], 'logged_out', ARGV[1], '')
 return 1
 """

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from siaran.gateway.interface import Incoming, Receipt, ReceiptKind
+from siaran.gateway.interface import DeviceState, Incoming, Receipt, ReceiptKind
 from siaran.gateway.simulated_network import SimulatedNetwork
 from tests.gateway.conftest import Client, NewClient
 from tests.gateway.messages import PHONE, connected, linked, sent
@@ -109,3 +109,51 @@ async def test_a_log_out_ends_what_was_still_to_come(network: SimulatedNetwork, 
     await client.transport.connect(again)
     await asyncio.sleep(0.2)
     assert client.of(Incoming) == []
+
+
+async def test_what_nobody_has_handled_is_reported_to_the_next_connection(
+    network: SimulatedNetwork, new_client: NewClient
+) -> None:
+    """As after a kill between the report and its record: nothing says goodbye to the network."""
+    first, second, third = await new_client(), await new_client(), await new_client()
+    device = await connected(network, first.transport)
+    results = [await sent(first.transport, device, f"6012000000{number}") for number in range(2)]
+    await network.reply(device.id, PHONE, "STOP")
+    await eventually(lambda: len(first.of(Receipt)) == 2 and len(first.of(Incoming)) == 1)
+
+    await second.transport.connect(device)
+
+    await eventually(lambda: len(second.of(Receipt)) == 2 and len(second.of(Incoming)) == 1)
+    assert {receipt.whatsapp_id for receipt in second.of(Receipt)} == {result.whatsapp_id for result in results}
+    assert first.of(Incoming) == second.of(Incoming)
+    handled, left = second.of(Receipt)
+    second.transport.handled(handled)
+    second.transport.handled(second.of(Incoming)[0])
+    await second.transport.close()
+    await third.transport.connect(device)
+    await eventually(lambda: third.of(Receipt) == [left])
+    await asyncio.sleep(0.2)
+    assert third.of(Receipt) == [left]
+    assert third.of(Incoming) == []
+
+
+async def test_what_nobody_has_handled_before_an_interruption_is_reported_again_after_it(
+    network: SimulatedNetwork, client: Client
+) -> None:
+    device = await connected(network, client.transport)
+    await sent(client.transport, device)
+    await eventually(lambda: len(client.of(Receipt)) == 1)
+
+    await network.drop(device.id)
+    await network.restore(device.id)
+
+    await eventually(lambda: len(client.of(Receipt)) == 2)
+    first, second = client.of(Receipt)
+    assert first == second
+    client.transport.handled(second)
+    await asyncio.sleep(0.2)
+    await network.drop(device.id)
+    await network.restore(device.id)
+    await eventually(lambda: client.transport.state(device.id) is DeviceState.ONLINE)
+    await asyncio.sleep(0.2)
+    assert len(client.of(Receipt)) == 2

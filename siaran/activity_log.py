@@ -18,6 +18,7 @@ def note(
     user_id: UUID,
     kind: str,
     subject: str,
+    *,
     device_id: UUID | None = None,
     details: Mapping[str, object] | None = None,
 ) -> None:
@@ -31,12 +32,14 @@ def note(
 
 def note_campaign(session: AsyncSession, campaign: Campaign, what: str, **details: object) -> None:
     """Add what happened to a campaign that has its id already, such as `paused`."""
-    note(session, campaign.user_id, f"campaign.{what}", f"{CAMPAIGN}{campaign.id}", campaign.device_id, details)
+    note(
+        session, campaign.user_id, f"campaign.{what}", f"{CAMPAIGN}{campaign.id}", device_id=campaign.device_id, details=details
+    )
 
 
 def note_device(session: AsyncSession, user_id: UUID, device_id: UUID, what: str, **details: object) -> None:
     """Add what happened to a device, such as `linked`."""
-    note(session, user_id, f"device.{what}", f"{DEVICE}{device_id}", device_id, details)
+    note(session, user_id, f"device.{what}", f"{DEVICE}{device_id}", device_id=device_id, details=details)
 
 
 async def list_activities(

@@ -73,10 +73,23 @@ def _choice_marks(pieces: list[str | _Field]) -> set[int]:
     return marks
 
 
+def _without_depths(pieces: list[str | _Field], marks: set[int]) -> set[int]:
+    """The marks without those of choices nested more than `MAX_DEPTH` deep, whose braces and bars then are text."""
+    kept: set[int] = set()
+    depth = 0
+    for index in sorted(marks):
+        depth += pieces[index] == "{"
+        if depth <= MAX_DEPTH:
+            kept.add(index)
+        depth -= pieces[index] == "}"
+    return kept
+
+
 @lru_cache(maxsize=1024)
 def _parse(text: str) -> _Parts:
+    """The parts of any text at all: this runs at the claim, where an error would block a lane."""
     pieces = _pieces(text)
-    marks = _choice_marks(pieces)
+    marks = _without_depths(pieces, _choice_marks(pieces))
     parts: list[_Part] = []
     groups: list[list[list[_Part]]] = []
     choices = 0
@@ -89,14 +102,18 @@ def _parse(text: str) -> _Parts:
         else:
             groups[-1].append(parts)
         parts = []
-        if len(groups) > MAX_DEPTH:
-            raise ValueError(f"nests choices more than {MAX_DEPTH} deep")
         if piece == "}":
             outer, *options = groups.pop()
             outer.append(_Choice(choices, tuple(tuple(option) for option in options)))
             parts = outer
             choices += 1
     return tuple(parts)
+
+
+def _nests_too_deep(text: str) -> bool:
+    pieces = _pieces(text)
+    marks = _choice_marks(pieces)
+    return marks != _without_depths(pieces, marks)
 
 
 def _fields(parts: _Parts) -> list[_Field]:
@@ -112,11 +129,9 @@ def _fields(parts: _Parts) -> list[_Field]:
 
 def check_template(text: str, field: str = "message") -> None:
     """Raise `Invalid` on `field` where a template asks for something no recipient has, or nests too deep."""
-    try:
-        parts = _parse(text)
-    except ValueError as error:
-        raise Invalid.field(field, str(error)) from error
-    for asked in _fields(parts):
+    if _nests_too_deep(text):
+        raise Invalid.field(field, f"nests choices more than {MAX_DEPTH} deep")
+    for asked in _fields(_parse(text)):
         if asked.name not in FIELDS:
             known = ", ".join(f"{{{{{name}}}}}" for name in FIELDS)
             raise Invalid.field(field, f"there is no field {asked.source}; the fields are {known}")
@@ -141,7 +156,10 @@ def _write(parts: _Parts, values: Mapping[str, str], seed: int, out: list[str]) 
 
 
 def render(text: str, *, name: str, phone: str, niche: str, seed: int) -> str:
-    """The template's text for one recipient; the same seed picks the same words, in every process and release."""
+    """The template's text for one recipient; the same seed picks the same words, in every process and release.
+
+    Raises nothing, whatever the template is: what `check_template` would refuse stands in the text as it was written.
+    """
     out: list[str] = []
     _write(_parse(text), {"name": name.strip(), "phone": phone, "niche": niche.strip()}, seed, out)
     return "".join(out)

@@ -61,6 +61,7 @@ class Settings(BaseSettings):
 
     # Product
     default_country: str = Field("MY", validation_alias=_alias("SIARAN_DEFAULT_COUNTRY"), pattern="^[A-Z]{2}$")
+    allow_private_targets: bool = Field(False, validation_alias=_alias("SIARAN_ALLOW_PRIVATE_TARGETS"))
     default_timezone: str = Field("Asia/Kuala_Lumpur", validation_alias=_alias("SIARAN_DEFAULT_TIMEZONE"))
     chat_storage: bool = Field(True, validation_alias=_alias("WHATSAPP_CHAT_STORAGE"))
     account_validation: bool = Field(True, validation_alias=_alias("WHATSAPP_ACCOUNT_VALIDATION"))

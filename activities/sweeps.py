@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import text
 from temporalio import activity
 
+from activities.imports import sweep_imports
 from activities.resources import Resources
 from siaran.contracts import CampaignInput, LaneInput, RetryInput, SweepResult
 from siaran.lanes import wake_lanes
@@ -101,4 +102,5 @@ class SweepActivities:
         woken = await wake_lanes(self._use.sessions, self._use.client, self._use.redis, asleep)
         await signal_lanes(self._use.client, [LaneInput(lane.device_id, lane.user_id) for lane in silent])
         await restart_lanes(self._use.client, [LaneInput(lane.device_id, lane.user_id) for lane in stuck])
+        await sweep_imports(self._use)
         return SweepResult(len(campaigns) + len(retries), woken + len(silent) + len(stuck), stale)

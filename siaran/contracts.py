@@ -9,6 +9,10 @@ WORKFLOW_QUEUE = "siaran"
 """The task queue of all workflows and all database activities."""
 
 
+IMPORT_QUEUE = "siaran:imports"
+"""The task queue of imports: each takes a thread for minutes, and must not take the place of what moves lanes and campaigns."""
+
+
 def device_queue(device_id: UUID) -> str:
     """The task queue on which a device's host polls while the device's lane is awake."""
     return f"device:{device_id}"
@@ -22,6 +26,11 @@ def device_workflow_id(device_id: UUID) -> str:
 def campaign_workflow_id(campaign_id: int) -> str:
     """The id of a campaign's workflow."""
     return f"campaign:{campaign_id}"
+
+
+def import_workflow_id(import_id: UUID) -> str:
+    """The id of the workflow of an import of leads."""
+    return f"import:{import_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +173,19 @@ class SweepResult:
     campaigns: int
     lanes: int
     stale_claims: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeadImportInput:
+    """Works through, or goes on with, an import of leads; how far it has come is read from its row."""
+
+    import_id: UUID
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class LeadImportResult:
+    """How an import ended, and how many rows of the file it has done."""
+
+    status: str
+    rows: int

@@ -7,10 +7,14 @@ from typing import NamedTuple
 from uuid import UUID
 
 from siaran.errors import Invalid
+from siaran.lead_columns import Header
 from siaran.lead_duplicates import SeenPhones
 from siaran.lead_fields import clean_name, clean_niche, clean_note, parse_target_status
-from siaran.leads_csv import Header, LeadFile, Record
+from siaran.leads_csv import LeadFile, Record, cell_of, unescape_cell
 from siaran.phone import normalise_phone
+
+MOST_CHARACTERS = 4_000_000
+"""Of the cells of one batch: rows may be long, memory is not."""
 
 _SHOWN_PHONE = 50
 
@@ -48,6 +52,15 @@ class RejectedRow:
     verdict: Verdict
     reason: str
 
+    def with_reason(self, width: int) -> list[str]:
+        """Its cells, filled up to the header's width, then what `REASON_COLUMNS` name."""
+        cells = [unescape_cell(cell) for cell in self.cells]
+        return [*cells, *[""] * (width - len(cells)), str(self.line), self.verdict, self.reason]
+
+
+REASON_COLUMNS = ("line", "verdict", "reason")
+"""What a file of rejected rows has beyond the columns of the imported one."""
+
 
 @dataclass(slots=True)
 class Batch:
@@ -55,6 +68,9 @@ class Batch:
 
     rows: list[LeadRow] = field(default_factory=list)
     rejected: list[RejectedRow] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.rejected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +81,29 @@ class RowRules:
     device_ids: Set[UUID]
 
 
-def read_batches(file: LeadFile, rules: RowRules, size: int) -> Iterator[Batch]:
-    """The rows of a file in batches of up to `size`; of several rows with one phone only the first can be imported."""
+def read_batches(file: LeadFile, rules: RowRules, size: int, *, skip: int = 0) -> Iterator[Batch]:
+    """The rows of a file in batches of up to `size`; of several rows with one phone only the first can be imported.
+
+    The first `skip` rows are read only to remember their phones: an empty batch stands for each `size` of them.
+    """
     seen = SeenPhones()
     batch = Batch()
-    for record in file.records():
+    characters = 0
+    for number, record in enumerate(file.records()):
         checked = _check(record, file.header, rules, seen)
+        if number < skip:
+            if number % size == size - 1:
+                yield Batch()
+            continue
         if isinstance(checked, LeadRow):
             batch.rows.append(checked)
         else:
             batch.rejected.append(checked)
-        if len(batch.rows) + len(batch.rejected) >= size:
+        characters += sum(map(len, record.cells))
+        if len(batch) >= size or characters >= MOST_CHARACTERS:
             yield batch
-            batch = Batch()
-    if batch.rows or batch.rejected:
+            batch, characters = Batch(), 0
+    if batch:
         yield batch
 
 
@@ -97,16 +122,16 @@ def _check(record: Record, header: Header, rules: RowRules, seen: SeenPhones) ->
 
 def parse_row(record: Record, header: Header, rules: RowRules) -> LeadRow:
     """The row of a record that can be read; raises `Invalid` for the first field that is wrong."""
-    niche = clean_niche(header.cell(record, "niche"))
+    niche = clean_niche(cell_of(header, record, "niche"))
     return LeadRow(
         line=record.line,
-        name=clean_name(header.cell(record, "name")),
-        phone=normalise_phone(header.cell(record, "phone"), rules.country),
+        name=clean_name(cell_of(header, record, "name")),
+        phone=normalise_phone(cell_of(header, record, "phone"), rules.country),
         niche=niche.text,
         niches=niche.tags,
-        target_status=parse_target_status(header.cell(record, "target_status")),
-        journey=clean_note(header.cell(record, "additional_note")),
-        device_id=_parse_device(header.cell(record, "device_id"), rules.device_ids),
+        target_status=parse_target_status(cell_of(header, record, "target_status")),
+        journey=clean_note(cell_of(header, record, "additional_note")),
+        device_id=_parse_device(cell_of(header, record, "device_id"), rules.device_ids),
     )
 
 
@@ -122,7 +147,7 @@ def _problems(record: Record, header: Header, rules: RowRules) -> Iterator[str]:
     }
     for column, check in checks.items():
         try:
-            check(header.cell(record, column))
+            check(cell_of(header, record, column))
         except Invalid as error:
             yield str(error)
 
@@ -141,5 +166,5 @@ def _parse_device(raw: str, device_ids: Set[UUID]) -> UUID | None:
 
 
 def _rejected(record: Record, header: Header, verdict: Verdict, reason: str, phone: str = "") -> RejectedRow:
-    shown = phone or header.cell(record, "phone").strip()[:_SHOWN_PHONE]
+    shown = phone or cell_of(header, record, "phone").strip()[:_SHOWN_PHONE]
     return RejectedRow(record.line, record.cells, shown, verdict, reason)

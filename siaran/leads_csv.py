@@ -5,22 +5,21 @@ import csv
 import io
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from siaran.errors import Invalid
+from siaran.lead_columns import Header, count_columns, find_columns
 
-COLUMNS = ("name", "phone", "niche", "target_status", "additional_note", "device_id")
-REQUIRED = ("name", "phone")
-ALIASES = {"status": "target_status", "notes": "additional_note", "note": "additional_note", "journey": "additional_note"}
-DELIMITERS = (",", ";", "\t")
+DELIMITERS = (",", ";", "\t", "|")
 
 MAX_RECORD = 1_000_000
 """Characters of the longest record; more means that the file is no CSV file, or that a quote is never closed."""
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
-_QUOTED_FORMULA = re.compile(r"'+[=+\-@\t\r\n]")
+# The last four are full-width, which some spreadsheets take for the plain ones.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_QUOTED_FORMULA = re.compile("'" + _FORMULA.pattern)
 _UNDECODABLE = re.compile(r"[\udc80-\udcff]")
 _NO_CSV = {
     b"PK\x03\x04": "is an Excel workbook or an archive",
@@ -39,37 +38,27 @@ class Record:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The first record: its cells as written, and which cell of a record holds which of our columns."""
-
-    cells: tuple[str, ...]
-    positions: dict[str, int]
-
-    def cell(self, record: Record, column: str) -> str:
-        """What a record says for one of `COLUMNS`; empty if it, or the file, has no such cell."""
-        position = self.positions.get(column)
-        return unescape_cell(record.cells[position]) if position is not None and position < len(record.cells) else ""
-
-
 class LeadFile:
     """A CSV file of leads, read forward only and never as a whole.
 
-    Finds out by itself whether `,`, `;` or tab separates the cells and whether a byte order mark comes first. Raises `Invalid`
-    for the field `file` when it is no CSV file or lacks a required column; a bad record is handed out with its problem.
+    Finds out by itself which of `DELIMITERS` separates the cells and whether a byte order mark comes first; `columns` names
+    headings of our columns that differ from what is known. Raises `Invalid` for `file` when it is no CSV file or lacks a
+    required column, and for `columns.…` when it has no such heading; a bad record is handed out with its problem.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, columns: Mapping[str, str] | None = None, delimiter: str = "") -> None:
         beginning = file.read(4)
         for mark, what in _NO_CSV.items():
             if beginning.startswith(mark):
                 raise Invalid.field("file", f"{what}; save it as 'CSV UTF-8'")
+        if b"\0" in beginning:
+            raise Invalid.field("file", "is written in UTF-16, or is no text at all; save it as 'CSV UTF-8'")
         self._lines = _Lines(beginning, file)
         try:
-            delimiter, self.header = self._read_header()
+            self.delimiter, self.header = self._read_header(columns or {}, delimiter)
         except csv.Error:
             raise Invalid.field("file", "is no CSV file: its first line is too long") from None
-        self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
+        self._reader = csv.reader(self._lines, delimiter=self.delimiter, strict=True)
 
     def records(self) -> Iterator[Record]:
         """The records after the header; empty ones are left out."""
@@ -77,15 +66,15 @@ class LeadFile:
             if record.problem or any(record.cells):
                 yield record
 
-    def _read_header(self) -> tuple[str, Header]:
+    def _read_header(self, columns: Mapping[str, str], delimiter: str) -> tuple[str, Header]:
         for line in self._lines:
             if not line.strip() or line.lower().startswith("sep="):
                 continue  # Excel's way of saying which separator it uses
             if _UNDECODABLE.search(line):
                 raise Invalid.field("file", "is not written in UTF-8; save it as 'CSV UTF-8'")
-            guesses = [(delimiter, _cells(line, delimiter)) for delimiter in DELIMITERS]
-            delimiter, cells = max(guesses, key=lambda guess: len(_positions(guess[1])))
-            return delimiter, _checked_header(cells)
+            guesses = [(one, _cells(line, one)) for one in ([delimiter] if delimiter else DELIMITERS)]
+            found, cells = max(guesses, key=lambda guess: (count_columns(guess[1], columns), len(guess[1])))
+            return found, find_columns(cells, columns)
         raise Invalid.field("file", "is empty")
 
     def _next(self) -> Record | None:
@@ -166,33 +155,10 @@ def _cells(line: str, delimiter: str) -> list[str]:
     return next(csv.reader([line], delimiter=delimiter), [])
 
 
-def _column(cell: str) -> str:
-    name = "_".join(cell.lower().replace("-", " ").replace("_", " ").split())
-    return ALIASES.get(name, name)
-
-
-def _positions(cells: Sequence[str]) -> dict[str, int]:
-    """Where each of our columns is; under its own name it wins over an alias."""
-    positions: dict[str, int] = {}
-    for position, cell in enumerate(cells):
-        column = _column(cell)
-        is_alias = cell.strip().lower() in ALIASES
-        if column in COLUMNS and (column not in positions or not is_alias):
-            positions[column] = position
-    return positions
-
-
-def _checked_header(cells: list[str]) -> Header:
-    positions = _positions(cells)
-    missing = [column for column in REQUIRED if column not in positions]
-    if missing:
-        found = ", ".join(cell.strip() for cell in cells)[:200]
-        raise Invalid.field("file", f"has no column {' and no column '.join(missing)} in its first line, which says: {found}")
-    names = [cell.strip().lower() for cell in cells]
-    twice = [column for column in COLUMNS if names.count(column) > 1]
-    if twice:
-        raise Invalid.field("file", f"has the column {twice[0]} twice")
-    return Header(tuple(cells), positions)
+def cell_of(header: Header, record: Record, column: str) -> str:
+    """What a record says for one of `COLUMNS`; empty if it, or the file, has no such cell."""
+    position = header.positions.get(column)
+    return unescape_cell(record.cells[position]) if position is not None and position < len(record.cells) else ""
 
 
 def escape_cell(text: str) -> str:

@@ -6,8 +6,9 @@ from uuid import UUID
 from sqlalchemy import Text, cast, func, select
 
 from siaran.db import SessionMaker
+from siaran.lead_columns import COLUMNS
 from siaran.leads import LeadFilter
-from siaran.leads_csv import COLUMNS, write_records
+from siaran.leads_csv import write_records
 from siaran.models import Device, Lead
 
 PAGE_ROWS = 5_000

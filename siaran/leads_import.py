@@ -11,8 +11,8 @@ from uuid import UUID
 from siaran.db import SessionMaker
 from siaran.devices import get_device
 from siaran.lead_merge import MergeRules, compare_rows, merge_rows
-from siaran.lead_rows import Batch, RejectedRow, RowRules, Verdict, read_batches
-from siaran.leads_csv import LeadFile, unescape_cell, write_records
+from siaran.lead_rows import REASON_COLUMNS, Batch, RowRules, Verdict, read_batches
+from siaran.leads_csv import LeadFile, write_records
 from siaran.models import Device
 from siaran.tenancy import select_owned
 
@@ -124,15 +124,10 @@ class LeadImport:
     async def rejected_csv(self) -> AsyncIterator[bytes]:
         """The rejected rows as CSV: their cells, then line, verdict and reason. Corrected, it can be imported again."""
         width = len(self._header.cells)
-        yield write_records([[*self._header.cells, "line", "verdict", "reason"]])
+        yield write_records([[*self._header.cells, *REASON_COLUMNS]])
         async for batch in self.batches():
             if batch.rejected:
-                yield write_records([_with_reason(row, width) for row in batch.rejected])
-
-
-def _with_reason(row: RejectedRow, width: int) -> list[str]:
-    cells = [unescape_cell(cell) for cell in row.cells]
-    return [*cells, *[""] * (width - len(cells)), str(row.line), row.verdict, row.reason]
+                yield write_records([row.with_reason(width) for row in batch.rejected])
 
 
 async def import_leads(

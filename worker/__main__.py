@@ -13,12 +13,13 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.audience import AudienceActivities
 from activities.campaigns import CampaignActivities
+from activities.imports import ImportActivities
 from activities.lanes import LaneActivities
 from activities.resources import Resources
 from activities.sweeps import SweepActivities
 from siaran.cache import open_redis
 from siaran.clock import system_clock
-from siaran.contracts import WORKFLOW_QUEUE
+from siaran.contracts import IMPORT_QUEUE, WORKFLOW_QUEUE
 from siaran.db import open_database
 from siaran.logging import configure_logging
 from siaran.settings import Settings, get_settings
@@ -26,15 +27,18 @@ from siaran.temporal import connect
 from worker.schedule import register_search_attributes, schedule_sweep
 from workflows.campaign import CampaignWorkflow
 from workflows.device import DeviceWorkflow
+from workflows.imports import LeadImportWorkflow
 from workflows.sweep import SweepWorkflow
 
 log = structlog.get_logger()
 
-WORKFLOWS = [CampaignWorkflow, DeviceWorkflow, SweepWorkflow]
+WORKFLOWS = [CampaignWorkflow, DeviceWorkflow, LeadImportWorkflow, SweepWorkflow]
 WORKFLOW_RUNNER = SandboxedWorkflowRunner(
     restrictions=SandboxRestrictions.default.with_passthrough_modules("siaran", "workflows")
 )
 ACTIVITIES_AT_ONCE = 40
+IMPORTS_AT_ONCE = 2
+"""Each has a thread that parses, and 25 MB of phones for a million rows."""
 CACHED_WORKFLOWS = 12_000
 """Above the number of open lanes: a lane that falls out of the cache is replayed at its next event."""
 
@@ -54,11 +58,23 @@ def make_worker(resources: Resources) -> Worker:
             campaigns.cancel_pending,
             campaigns.retry_failed,
             AudienceActivities(resources).expand_audience,
+            ImportActivities(resources).cancel_import,
             SweepActivities(resources).sweep,
         ],
         workflow_runner=WORKFLOW_RUNNER,
         max_cached_workflows=CACHED_WORKFLOWS,
         max_concurrent_activities=ACTIVITIES_AT_ONCE,
+        graceful_shutdown_timeout=timedelta(seconds=20),
+    )
+
+
+def make_import_worker(resources: Resources) -> Worker:
+    """The worker of the queue `siaran:imports`."""
+    return Worker(
+        resources.client,
+        task_queue=IMPORT_QUEUE,
+        activities=[ImportActivities(resources).import_leads],
+        max_concurrent_activities=IMPORTS_AT_ONCE,
         graceful_shutdown_timeout=timedelta(seconds=20),
     )
 
@@ -76,7 +92,8 @@ async def run_worker(settings: Settings) -> None:
         client = await connect_patiently(settings, stop)
         if client is None:
             return
-        async with make_worker(Resources(settings, sessions, redis, client, system_clock)):
+        resources = Resources(settings, sessions, redis, client, system_clock)
+        async with make_worker(resources), make_import_worker(resources):
             log.info("worker_started")
             await stop.wait()
     log.info("worker_stopped")

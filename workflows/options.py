@@ -33,6 +33,9 @@ BULK: dict[str, Any] = {
 }
 """Activities that work through many rows in batches, each batch with a heartbeat."""
 
+IMPORT: dict[str, Any] = {**BULK, "heartbeat_timeout": timedelta(seconds=20)}
+"""As `BULK`, but people wait for an import that a killed worker has left: its batches take well under a second."""
+
 SEND: dict[str, Any] = {
     "schedule_to_start_timeout": timedelta(seconds=15),
     "start_to_close_timeout": SEND_WINDOW_LIMIT + LONGEST_SEND,

@@ -131,7 +131,7 @@ async def import_device_leads(
 @router.get("/api/leads/export", response_class=StreamingResponse, responses=CSV_ANSWER)
 async def export_user_leads(wanted: AnyDeviceFilterDep, user: UserDep, context: ContextDep) -> StreamingResponse:
     """Your leads as a CSV file, oldest first; importing it again changes nothing."""
-    return _attachment("leads.csv", export_leads(context.sessions, user.id, wanted))
+    return attachment("leads.csv", export_leads(context.sessions, user.id, wanted))
 
 
 @router.get("/api/devices/{device_id}/leads/export", response_class=StreamingResponse, responses=CSV_ANSWER)
@@ -139,7 +139,7 @@ async def export_device_leads(device_id: DeviceId, wanted: FilterDep, user: User
     """The leads of one of your devices as a CSV file, oldest first; importing it again changes nothing."""
     async with context.sessions.begin() as session:
         await get_device(session, user.id, device_id)
-    return _attachment("leads.csv", export_leads(context.sessions, user.id, replace(wanted, device_id=device_id)))
+    return attachment("leads.csv", export_leads(context.sessions, user.id, replace(wanted, device_id=device_id)))
 
 
 async def _import(
@@ -156,12 +156,13 @@ async def _import(
     target = ImportTarget(user.id, device_id, user.country)
     opened = await LeadImport.open(context.sessions, file.file, target)
     if rejected:
-        return _attachment("rejected-leads.csv", opened.rejected_csv())
+        return attachment("rejected-leads.csv", opened.rejected_csv())
     report = await opened.run(context.sessions, now=context.clock(), dry_run=dry_run)
     verb = "would be" if dry_run else "were"
     message = f"{report.success:,} of {report.rows:,} rows {verb} imported"
     return success(ImportView.of(report, dry_run=dry_run), message)
 
 
-def _attachment(name: str, content: AsyncIterator[bytes]) -> StreamingResponse:
+def attachment(name: str, content: AsyncIterator[bytes]) -> StreamingResponse:
+    """A CSV file to download, made while it is sent."""
     return StreamingResponse(content, media_type=CSV, headers={"Content-Disposition": f'attachment; filename="{name}"'})

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siaran.errors import Invalid
+from siaran.lead_columns import COLUMNS
 from siaran.lead_duplicates import SeenPhones
 from siaran.lead_rows import LeadRow, RejectedRow, RowRules, Verdict, read_batches
-from siaran.leads_csv import COLUMNS, LeadFile, escape_cell, unescape_cell, write_records
+from siaran.leads_csv import LeadFile, cell_of, escape_cell, unescape_cell, write_records
 
 DEVICE = UUID("0b9e42a5-4f5c-4b8e-9f0e-0f3a6c1d2e3f")
 RULES = RowRules("MY", frozenset({DEVICE}))
@@ -194,7 +195,8 @@ def test_what_is_written_is_read_again(leads):
     content = write_records([["name", "phone", "notes"], *[[name, f"+60{phone}", note] for name, phone, note in leads]])
     file = open_file(content)
     read = [
-        tuple(file.header.cell(record, column) for column in ("name", "phone", "additional_note")) for record in file.records()
+        tuple(cell_of(file.header, record, column) for column in ("name", "phone", "additional_note"))
+        for record in file.records()
     ]
     assert read == [(name, f"+60{phone}", note) for name, phone, note in leads]
 

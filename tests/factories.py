@@ -124,7 +124,7 @@ async def add_messages(
 ) -> list[int]:
     """Messages of a campaign on a device, with their counters; due at `NOW`. Returns their ids in order."""
     numbers = [new_phone() for _ in range(phones)] if isinstance(phones, int) else list(phones)
-    row = {
+    row: dict[str, Any] = {
         "user_id": campaign.user_id,
         "device_id": device.id,
         "campaign_id": campaign.id,
@@ -136,7 +136,10 @@ async def add_messages(
     }
     statement = insert(BroadcastMessage).returning(BroadcastMessage.id, sort_by_parameter_order=True)
     ids = list(await session.scalars(statement, [{**row, "recipient_phone": phone} for phone in numbers]))
-    await change_counters(session, [Change(campaign.id, device.id, campaign.user_id, None, status, len(ids))])
+    counted_at = row.get("sent_at") or row.get("claimed_at") or row["scheduled_at"]
+    await change_counters(
+        session, [Change(campaign.id, device.id, campaign.user_id, None, status, len(ids), after_at=counted_at)]
+    )
     return ids
 
 

@@ -27,6 +27,7 @@ from siaran.accounts import (
 )
 from siaran.credentials import end_session, find_login, open_session
 from siaran.errors import Forbidden, NotFound, Unauthenticated
+from siaran.ledger.counters import recount_days
 from siaran.models import Role, User
 from siaran.passwords import MAX_LENGTH, PASSWORDS, check_password
 
@@ -191,13 +192,14 @@ async def read_me(user: UserDep, context: ContextDep) -> Envelope[Account]:
 
 @router.patch("/api/me")
 async def change_me(body: AccountChange, user: UserDep, context: ContextDep) -> Envelope[Account]:
-    """Change one's own name, time zone or country."""
+    """Change one's own name, time zone or country. In another time zone the days of the analytics are counted again."""
     async with context.sessions.begin() as session:
         row = await get_user(session, user.id, lock=True)
         if body.full_name is not None:
             row.full_name = check_full_name(body.full_name)
-        if body.timezone is not None:
+        if body.timezone is not None and body.timezone != row.timezone:
             row.timezone = check_timezone(body.timezone)
+            await recount_days(session, user.id)
         if body.country is not None:
             row.country = check_country(body.country)
     return success(await _read_account(context, user), "Account changed")

@@ -1,9 +1,10 @@
-"""Failover: pending rows of a device that is away move to the owner's other devices; claimed ones never do."""
+"""Failover: pending rows of a device that cannot send them move to the owner's other devices; claimed ones never do."""
 
 from datetime import datetime
+from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import CursorResult, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.ledger.counters import Change, change_counters
@@ -12,7 +13,8 @@ from siaran.models import MessageStatus
 BATCH = 1000
 """Rows moved in one transaction: their locks are short, and a claim that meets them skips them."""
 
-# Rows that are bound to their device (strategy `owner`, a campaign of one device) wait for it.
+# Rows that are bound to their device (strategy `owner`, a campaign of one device) wait for it. A device that is there and
+# merely restricted keeps what goes to chats it has.
 _MOVE = text("""
     WITH targets AS MATERIALIZED (
         SELECT d.id, row_number() OVER (ORDER BY d.id) - 1 AS position, count(*) OVER () AS total
@@ -28,6 +30,7 @@ _MOVE = text("""
         WHERE m.device_id = :device AND m.user_id = :user AND m.status = 'pending' AND m.source <> '!'
             AND coalesce(c.device_strategy, q.device_strategy) <> 'owner' AND coalesce(c.device_id, q.device_id) IS NULL
             AND EXISTS (SELECT FROM targets)
+            AND (NOT :new_chats_only OR NOT has_chat(m.user_id, m.device_id, m.recipient_phone))
         ORDER BY m.id LIMIT :batch
         FOR UPDATE OF m SKIP LOCKED
     ), placed AS (
@@ -57,7 +60,7 @@ _GIVE_UP = text("""
         status = 'failed', error_code = 'device_removed', is_retryable = false,
         error_message = 'The device that had to send this message was removed.'
     FROM bound WHERE m.id = bound.id AND m.status = 'pending'
-    RETURNING m.campaign_id
+    RETURNING m.campaign_id, coalesce(m.claimed_at, m.scheduled_at) AS at
 """)
 
 
@@ -65,14 +68,45 @@ async def give_up_batch(session: AsyncSession, user_id: UUID, device_id: UUID) -
     """Fail up to `BATCH` pending rows that only a device which was removed could have sent; returns how many."""
     rows = (await session.execute(_GIVE_UP, {"user": user_id, "device": device_id, "batch": BATCH})).all()
     await change_counters(
-        session, [Change(row.campaign_id, device_id, user_id, MessageStatus.PENDING, MessageStatus.FAILED) for row in rows]
+        session,
+        [
+            Change(row.campaign_id, device_id, user_id, MessageStatus.PENDING, MessageStatus.FAILED, after_at=row.at)
+            for row in rows
+        ],
     )
     return len(rows)
 
 
-async def move_batch(session: AsyncSession, user_id: UUID, device_id: UUID, now: datetime) -> dict[UUID, int]:
-    """Move up to `BATCH` pending rows of a device, round robin; returns how many went to which device, none where none can."""
-    rows = (await session.execute(_MOVE, {"user": user_id, "device": device_id, "batch": BATCH, "now": now})).all()
+# Made due when the restriction ends; a row whose turn comes after that stays as it is.
+_HOLD_BACK = text("""
+    WITH held AS MATERIALIZED (
+        SELECT m.id, d.restricted_until_at FROM broadcast_messages m
+        JOIN user_devices d ON d.id = m.device_id AND d.restricted_until_at > :now
+        WHERE m.device_id = :device AND m.user_id = :user AND m.status = 'pending' AND m.scheduled_at < d.restricted_until_at
+            AND NOT has_chat(m.user_id, m.device_id, m.recipient_phone)
+        ORDER BY m.id LIMIT :batch
+        FOR UPDATE OF m
+    )
+    UPDATE broadcast_messages m SET scheduled_at = held.restricted_until_at
+    FROM held WHERE m.id = held.id AND m.status = 'pending' AND m.device_id = :device
+""")
+
+
+async def hold_back_batch(session: AsyncSession, user_id: UUID, device_id: UUID, now: datetime) -> int:
+    """Put off up to `BATCH` messages to new chats until a device's restriction (463) ends; returns how many."""
+    held = await session.execute(_HOLD_BACK, {"user": user_id, "device": device_id, "batch": BATCH, "now": now})
+    return cast("CursorResult[Any]", held).rowcount
+
+
+async def move_batch(
+    session: AsyncSession, user_id: UUID, device_id: UUID, now: datetime, *, new_chats_only: bool = False
+) -> dict[UUID, int]:
+    """Move up to `BATCH` pending rows of a device, round robin; returns how many went to which device, none where none can.
+
+    With `new_chats_only` those stay that go to somebody with whom the device has a chat.
+    """
+    values = {"user": user_id, "device": device_id, "batch": BATCH, "now": now, "new_chats_only": new_chats_only}
+    rows = (await session.execute(_MOVE, values)).all()
     changes: list[Change] = []
     moved: dict[UUID, int] = {}
     for row in rows:

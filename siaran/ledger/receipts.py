@@ -41,11 +41,14 @@ _RAISE = text("""
         ) t
         WHERE m.id = t.message_id AND m.user_id = t.user_id
             AND t.rank > CASE m.status WHEN 'sent' THEN 1 WHEN 'delivered' THEN 2 WHEN 'read' THEN 3 ELSE 0 END
-        RETURNING m.campaign_id, m.device_id, m.user_id, old.status AS before, new.status AS after
+        RETURNING m.campaign_id, m.device_id, m.user_id, old.status AS before, new.status AS after,
+            coalesce(old.sent_at, old.claimed_at, old.scheduled_at) AS before_at,
+            coalesce(new.sent_at, new.claimed_at, new.scheduled_at) AS after_at
     )
-    SELECT 'raised' AS what, campaign_id, device_id, user_id, before, after, NULL AS whatsapp_id FROM raised
+    SELECT 'raised' AS what, campaign_id, device_id, user_id, before, after, before_at, after_at, NULL AS whatsapp_id
+    FROM raised
     UNION ALL
-    SELECT 'matched', NULL, device_id, user_id, NULL, NULL, whatsapp_id FROM attempted
+    SELECT 'matched', NULL, device_id, user_id, NULL, NULL, NULL, NULL, whatsapp_id FROM attempted
 """)
 
 # Held by whoever writes the record of an attempt, too: of a receipt and a record that are written at the same time, one waits
@@ -118,7 +121,15 @@ async def _raise_messages(session: AsyncSession, rows: Sequence[Row]) -> tuple[l
     """Returns the changes to count, and the rows that fit no attempt."""
     found = (await session.execute(_RAISE, _columns(rows))).all()
     changes = [
-        Change(row.campaign_id, row.device_id, row.user_id, MessageStatus(row.before), MessageStatus(row.after))
+        Change(
+            row.campaign_id,
+            row.device_id,
+            row.user_id,
+            MessageStatus(row.before),
+            MessageStatus(row.after),
+            before_at=row.before_at,
+            after_at=row.after_at,
+        )
         for row in found
         if row.what == "raised"
     ]

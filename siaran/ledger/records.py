@@ -65,7 +65,9 @@ _CLOSE_MESSAGES = text("""
         (m.status = 'claimed' AND m.attempt = r.attempt)
         OR (r.status = 'sent' AND m.status NOT IN ('sent', 'delivered', 'read'))
     )
-    RETURNING m.campaign_id, m.device_id, m.user_id, old.status AS before, new.status AS after
+    RETURNING m.campaign_id, m.device_id, m.user_id, old.status AS before, new.status AS after,
+        coalesce(old.sent_at, old.claimed_at, old.scheduled_at) AS before_at,
+        coalesce(new.sent_at, new.claimed_at, new.scheduled_at) AS after_at
 """)
 
 # An attempt counts once, at the record that closes it. Written first, and locked in the order in which wakers lock: whoever
@@ -128,7 +130,15 @@ async def record_outcomes(session: AsyncSession, records: Sequence[Record]) -> N
         },
     )
     changes = [
-        Change(row.campaign_id, row.device_id, row.user_id, MessageStatus(row.before), MessageStatus(row.after))
+        Change(
+            row.campaign_id,
+            row.device_id,
+            row.user_id,
+            MessageStatus(row.before),
+            MessageStatus(row.after),
+            before_at=row.before_at,
+            after_at=row.after_at,
+        )
         for row in changed
     ]
     changes += await join_early_receipts(

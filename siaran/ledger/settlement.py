@@ -65,7 +65,7 @@ _SWEEP = text("""
     )
     UPDATE broadcast_messages m SET status = 'unknown', error_code = 'outcome_unknown', error_message = :reason
     FROM stale WHERE m.id = stale.id AND m.status = 'claimed'
-    RETURNING m.campaign_id, m.device_id, m.user_id
+    RETURNING m.campaign_id, m.device_id, m.user_id, m.claimed_at
 """)
 
 OUTCOME_UNKNOWN = "Nobody can tell whether this message was delivered; sending it again may deliver it twice."
@@ -97,7 +97,10 @@ async def sweep_stale_claims(session: AsyncSession, now: datetime) -> int:
     """Turn rows claimed too long ago, whose device no live host has online, into `unknown`; returns how many."""
     rows = await session.execute(_SWEEP, {"before": now - CLAIM_LIMIT, "now": now, "reason": OUTCOME_UNKNOWN})
     changes = [
-        Change(row.campaign_id, row.device_id, row.user_id, MessageStatus.CLAIMED, MessageStatus.UNKNOWN) for row in rows
+        Change(
+            row.campaign_id, row.device_id, row.user_id, MessageStatus.CLAIMED, MessageStatus.UNKNOWN, after_at=row.claimed_at
+        )
+        for row in rows
     ]
     await change_counters(session, changes)
     return len(changes)

@@ -145,6 +145,18 @@ class MessageAttempt(Owned, Base):
     )
 
 
+class OneOffKey(Owned, Base):
+    """A caller's own name for a one-off message, so that asking again sends nothing again; `digest` is that of what was asked."""
+
+    __tablename__ = "one_off_keys"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[bytes]
+    message_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("broadcast_messages.id"))
+    created_at: Mapped[CreatedAt]
+
+
 class UnmatchedReceipt(Owned, Base):
     """A receipt that arrived before the record of its attempt; joined, and removed, when the record is written."""
 
@@ -157,7 +169,11 @@ class UnmatchedReceipt(Owned, Base):
 
 
 class MessageAnalytics(Owned, Base):
-    """Counts per day (in the user's zone) and device, for the analytics pages."""
+    """Counts per day (in the user's zone) and device, for the analytics pages.
+
+    A message that was sent counts on the day of its `sent_at`, there as delivered and read too, whenever that was; one that
+    failed, or of which nobody can tell, counts as failed on the day on which it was tried.
+    """
 
     __tablename__ = "message_analytics"
 
@@ -169,4 +185,5 @@ class MessageAnalytics(Owned, Base):
     replied: Mapped[int] = mapped_column(server_default="0")
     failed: Mapped[int] = mapped_column(server_default="0")
 
-    __table_args__ = (Index(None, "user_id", "day"),)
+    # Rewritten at every group commit of its device.
+    __table_args__ = (Index(None, "user_id", "day"), {"postgresql_with": {"fillfactor": 50}})

@@ -1,7 +1,7 @@
 """A driver of the ledger as a host drives it: every step is a transaction of its own."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from siaran.db import SessionMaker
 from siaran.gateway.interface import Receipt, ReceiptKind
 from siaran.ledger.claims import Claim, ClaimRequest, claim_messages
+from siaran.ledger.counters import recount_days
 from siaran.ledger.endings import cancel_batch, retry_batch
 from siaran.ledger.moves import move_batch
 from siaran.ledger.receipts import apply_receipts
@@ -24,6 +25,7 @@ from siaran.models import (
     Device,
     Host,
     Lane,
+    MessageAnalytics,
     MessageAttempt,
     MessageStatus,
     UnmatchedReceipt,
@@ -207,6 +209,34 @@ class Ledger:
         async with self.sessions() as session:
             await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             await assert_counters_match(session)
+        await self.check_days()
+
+    async def days(self) -> dict[tuple[UUID, date], dict[str, int]]:
+        """The counters per device and day that are not zero."""
+        async with self.sessions() as session:
+            return await _days(session, self.user.id)
+
+    async def check_days(self) -> None:
+        """The counters per day say what counting all messages again says; what that writes is not kept."""
+        async with self.sessions() as session:
+            await session.execute(select(User.id).where(User.id == self.user.id).with_for_update())
+            kept = await _days(session, self.user.id)
+            await recount_days(session, self.user.id)
+            assert kept == await _days(session, self.user.id)
+        assert all(row["sent"] >= row["delivered"] >= row["read"] for row in kept.values() if "read" in row)
+        assert all(number > 0 for row in kept.values() for number in row.values())
+
+
+DAILY = ("sent", "delivered", "read", "replied", "failed")
+
+
+async def _days(session: AsyncSession, user_id: UUID) -> dict[tuple[UUID, date], dict[str, int]]:
+    query = select(MessageAnalytics).where(MessageAnalytics.user_id == user_id).execution_options(populate_existing=True)
+    rows = {
+        (row.device_id, row.day): {name: getattr(row, name) for name in DAILY if getattr(row, name)}
+        for row in await session.scalars(query)
+    }
+    return {key: row for key, row in rows.items() if row}
 
 
 COUNTERS = ("pending", "sent", "delivered", "read", "failed", "unknown", "suppressed", "cancelled")

@@ -46,6 +46,7 @@ STEPS = st.lists(
             + ["record"] * 6
             + ["receipt"] * 3
             + ["again", "late", "move", "retry", "retry_one", "cancel", "host_dies", "settle", "sweep", "pause", "opt_out"]
+            + ["night"]
         ),
         st.integers(0, 1_000_000),
     ),
@@ -212,6 +213,10 @@ class World:
     async def _set_status(self, status: str) -> None:
         async with self.ledger.sessions.begin() as session:
             await session.execute(text("UPDATE user_devices SET status = :status"), {"status": status})
+
+    async def night(self, number: int) -> None:
+        """What was sent the day before is delivered, and read, on another day."""
+        self.now += timedelta(hours=6 + number % 24)
 
     async def pause(self, number: int) -> None:
         campaign = self.campaigns[number % 2]

@@ -9,6 +9,18 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+# Whether a device has a chat with a phone already: it wrote to it, or heard from it.
+_HAS_CHAT = """
+    CREATE FUNCTION has_chat(owner uuid, device uuid, phone text) RETURNS boolean STABLE PARALLEL SAFE LANGUAGE sql AS $$
+        SELECT EXISTS (
+            SELECT FROM broadcast_messages m
+            WHERE m.user_id = owner AND m.recipient_phone = phone AND m.device_id = device AND m.sent_at IS NOT NULL
+        ) OR EXISTS (
+            SELECT FROM incoming_messages i WHERE i.device_id = device AND i.sender = phone AND i.user_id = owner
+        )
+    $$
+"""
+
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
@@ -33,6 +45,18 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_incoming_messages_received_at"), "incoming_messages", ["received_at"], unique=False, postgresql_using="brin"
     )
+    op.create_table(
+        "one_off_keys",
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("message_id", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["message_id"], ["broadcast_messages.id"], name=op.f("fk_one_off_keys_message_id")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_one_off_keys_user_id")),
+        sa.PrimaryKeyConstraint("user_id", "key", name=op.f("pk_one_off_keys")),
+    )
+    op.execute(_HAS_CHAT)
     _create_imports()
     op.execute("ALTER TABLE message_analytics SET (fillfactor = 50)")
 
@@ -40,6 +64,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("ALTER TABLE message_analytics RESET (fillfactor)")
     _drop_imports()
+    op.execute("DROP FUNCTION has_chat(uuid, uuid, text)")
+    op.drop_table("one_off_keys")
     op.drop_table("incoming_messages")
     op.drop_column("broadcast_messages", "ignores_opt_out")
     op.drop_column("campaigns", "stop_baseline")

@@ -16,6 +16,7 @@ from siaran.models.messages import (
     MessageAnalytics,
     MessageAttempt,
     MessageStatus,
+    OneOffKey,
     UnmatchedReceipt,
     campaign_source,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "MessageAnalytics",
     "MessageAttempt",
     "MessageStatus",
+    "OneOffKey",
     "PasswordReset",
     "Role",
     "Sequence",

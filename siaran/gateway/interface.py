@@ -202,7 +202,8 @@ class Transport(Protocol):
     async def connect(self, device: DeviceRef) -> None:
         """Connect a linked device; returns once it is online.
 
-        Raises `LoggedOut`, `Banned` or `NotConnected`.
+        Raises `LoggedOut`, `Banned` or `NotConnected`. After `NotConnected` the device may come online by itself, with a
+        `StateChanged`, as after any interruption, until `disconnect`.
         """
 
     async def disconnect(self, device_id: UUID) -> None:

@@ -41,7 +41,7 @@ class Connection:
     device: DeviceRef
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     state: DeviceState = DeviceState.CONNECTING
-    established: bool = False  # was online, and comes back by itself after an interruption
+    returns: bool = False  # it is wanted, and comes back by itself after an interruption
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     endings: int = 0  # notices that ended it
     comeback: asyncio.Task[None] | None = None
@@ -76,7 +76,7 @@ class Connections:
         return connection
 
     async def connect(self, device: DeviceRef) -> None:
-        """Connect a device; raises `NotConnected`, `LoggedOut` or `Banned`."""
+        """Connect a device; raises `LoggedOut`, `Banned` or `NotConnected`, after which it comes online by itself."""
         present = self._by_device.get(device.id)
         if present and present.state is DeviceState.ONLINE and present.device == device:
             return
@@ -84,12 +84,12 @@ class Connections:
             _give_up(present)
         connection = self._by_device[device.id] = Connection(device)
         if not self.reachable.is_set():
-            connection.state = DeviceState.OFFLINE
+            _wait(connection)
             raise NotConnected("the simulated network does not answer")
         try:
             standing = await self._attach(connection, "connect")
         except Unavailable as error:
-            connection.state = DeviceState.OFFLINE
+            _wait(connection)
             raise NotConnected(error.detail) from error
         if standing != "online":
             raise refusal(standing)
@@ -159,6 +159,9 @@ class Connections:
         elif standing != "online":
             if mode == "resume":
                 self._interrupt(connection, standing, int(until) if until else None)
+            elif standing == "dropped":
+                _wait(connection)
+                self._await_end_of_drop(connection, int(until))
             else:
                 connection.state = _STATES[standing]
         else:
@@ -173,18 +176,22 @@ class Connections:
         if standing == "banned":
             detail = "ban" if until in {None, FOR_EVER} else f"ban:{max(0, self._seconds_to(until)):.0f}"
         self._enter(connection, _STATES[standing], detail)
-        if standing == "dropped" and until != FOR_EVER:
-            self._come_back(connection, until or 0)
+        if standing == "dropped":
+            self._await_end_of_drop(connection, until or 0)
+
+    def _await_end_of_drop(self, connection: Connection, until: int) -> None:
+        if until != FOR_EVER:  # else `restore` brings it back
+            self._come_back(connection, until)
 
     def _enter(self, connection: Connection, state: DeviceState, detail: str = "") -> None:
         if connection.state is state:
             return
         connection.state = state
         if state is DeviceState.ONLINE:
-            connection.established = True
+            connection.returns = True
             connection.lost = asyncio.Event()
         else:
-            connection.established = connection.established and state is DeviceState.OFFLINE
+            connection.returns = connection.returns and state is DeviceState.OFFLINE
             connection.lost.set()
         self._emit(StateChanged(connection.device.id, state, self._clock(), detail))
 
@@ -196,7 +203,7 @@ class Connections:
 
     async def _resume_after(self, connection: Connection, until: int) -> None:
         await asyncio.sleep(max(0.0, self._seconds_to(until)))
-        while connection.established and connection.state is DeviceState.OFFLINE and self.reachable.is_set():
+        while connection.returns and connection.state is DeviceState.OFFLINE and self.reachable.is_set():
             try:
                 await self._attach(connection, "resume")
             except Unavailable:
@@ -205,7 +212,7 @@ class Connections:
                 return
 
     async def _resume_all(self, *states: DeviceState) -> None:
-        waiting = [one for one in self._by_device.values() if one.established and one.state in states]
+        waiting = [one for one in self._by_device.values() if one.returns and one.state in states]
         for start in range(0, len(waiting), _AT_ONCE):
             batch = [self._attach(one, "resume") for one in waiting[start : start + _AT_ONCE]]
             for outcome in await asyncio.gather(*batch, return_exceptions=True):
@@ -226,7 +233,14 @@ class Connections:
 
 
 def _give_up(connection: Connection) -> None:
-    connection.established = False
+    connection.returns = False
     connection.lost.set()
     if connection.comeback:
         connection.comeback.cancel()
+
+
+def _wait(connection: Connection) -> None:
+    """Not online, but to be once that is possible."""
+    connection.state = DeviceState.OFFLINE
+    connection.returns = True
+    connection.lost.set()

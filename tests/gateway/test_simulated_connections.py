@@ -116,6 +116,37 @@ async def test_restoring_a_dropped_device_brings_it_back_at_once(network: Simula
     await eventually(lambda: client.transport.state(device.id) is DeviceState.ONLINE)
 
 
+async def test_a_device_that_is_refused_during_a_drop_comes_online_when_it_ends(
+    network: SimulatedNetwork, client: Client
+) -> None:
+    restored, timed = await linked(network), await linked(network, "60198765433")
+    await network.drop(restored.id)
+    await network.drop(timed.id, for_seconds=0.5)
+    for device in (restored, timed):
+        with pytest.raises(NotConnected):
+            await client.transport.connect(device)
+    assert states(client) == []
+
+    await network.restore(restored.id)
+
+    await eventually(lambda: client.transport.state(restored.id) is DeviceState.ONLINE)
+    await eventually(lambda: client.transport.state(timed.id) is DeviceState.ONLINE)
+    await eventually(lambda: states(client) == [(DeviceState.ONLINE, "")] * 2)
+
+
+async def test_a_device_that_is_given_up_during_a_drop_stays_offline(network: SimulatedNetwork, client: Client) -> None:
+    device = await linked(network)
+    await network.drop(device.id, for_seconds=0.2)
+    with pytest.raises(NotConnected):
+        await client.transport.connect(device)
+
+    await client.transport.disconnect(device.id)
+
+    await asyncio.sleep(0.5)
+    assert client.transport.state(device.id) is DeviceState.OFFLINE
+    assert states(client) == []
+
+
 async def test_a_banned_device_stays_banned_until_it_is_restored(network: SimulatedNetwork, client: Client) -> None:
     device = await connected(network, client.transport)
     await network.ban(device.id)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from siaran.gateway.interface import (
     DeviceRef,
     DeviceState,
     Incoming,
+    NotConnected,
     Receipt,
     StateChanged,
     Transport,
@@ -54,14 +55,23 @@ _MINE = text("""
     WHERE host_id = :host AND jid IS NOT NULL AND is_active AND deleted_at IS NULL
 """)
 
-# A device that is gone for good gives its place at the host free.
+# A device that is gone for good gives its place at the host free. That it could not be connected again says less than why it
+# went, which stays as long as it is away.
 _NOTE = text("""
     UPDATE user_devices d SET
         status = r.status,
         offline_since_at = CASE WHEN r.status = 'online' THEN NULL ELSE coalesce(d.offline_since_at, r.at) END,
         last_seen = CASE WHEN r.status = 'online' THEN r.at ELSE d.last_seen END,
-        last_error = CASE WHEN r.status = 'online' THEN d.last_error ELSE coalesce(nullif(r.detail, ''), r.status) END,
-        last_error_at = CASE WHEN r.status = 'online' THEN d.last_error_at ELSE r.at END,
+        last_error = CASE
+            WHEN r.status = 'online' THEN d.last_error
+            WHEN r.detail = 'not_connected' AND d.last_error_at >= d.offline_since_at THEN coalesce(d.last_error, r.detail)
+            ELSE coalesce(nullif(r.detail, ''), r.status)
+        END,
+        last_error_at = CASE
+            WHEN r.status = 'online' THEN d.last_error_at
+            WHEN r.detail = 'not_connected' AND d.last_error_at >= d.offline_since_at THEN d.last_error_at
+            ELSE r.at
+        END,
         host_id = CASE WHEN r.status IN ('banned', 'logged_out') THEN NULL ELSE d.host_id END,
         updated_at = r.at
     FROM unnest(CAST(:devices AS uuid[]), CAST(:statuses AS text[]), CAST(:details AS text[]), CAST(:times AS timestamptz[]))
@@ -84,7 +94,9 @@ class _Attempts:
 
 
 class Connections:
-    """Keeps the devices of one host connected; `changed` is told of every device that went on- or offline."""
+    """Keeps the devices of one host connected; `changed` is told of every device that went on- or offline, `lost` of those
+    that are not this host's any more.
+    """
 
     def __init__(
         self,
@@ -95,6 +107,7 @@ class Connections:
         client: Client,
         clock: Clock,
         changed: Callable[[UUID, bool], None],
+        lost: Callable[[UUID], None],
         inbox: Inbox,
     ) -> None:
         self._host_id = host_id
@@ -103,6 +116,7 @@ class Connections:
         self._client = client
         self._clock = clock
         self._changed = changed
+        self._lost = lost
         self._inbox = inbox
         self._known: dict[UUID, DeviceRef] = {}
         self._attempts: dict[UUID, _Attempts] = {}
@@ -128,6 +142,7 @@ class Connections:
         asked_for = {row.id for row in rows if row.is_asked_for}
         for device_id in self._known.keys() - mine.keys():
             await self._let_go(device_id)
+            self._lost(device_id)
         now = self._clock()
         for device_id, ref in mine.items():
             if self._known.get(device_id) not in {None, ref}:
@@ -179,12 +194,19 @@ class Connections:
         async for event in self._transport.events():
             match event:
                 case StateChanged():
+                    if event.state is DeviceState.ONLINE:
+                        self._attempts.pop(event.device_id, None)
                     self._changed(event.device_id, event.state is DeviceState.ONLINE)
                     self._later(self._statuses.submit(event))
                 case Receipt():
-                    self._later(self._receipts.submit(event))
+                    self._later(self._take_in(event, self._receipts.submit(event)))
                 case Incoming():
-                    self._later(self._inbox.submit(event))
+                    self._later(self._take_in(event, self._inbox.submit(event)))
+
+    async def _take_in(self, event: Receipt | Incoming, recorded: Coroutine[Any, Any, None]) -> None:
+        """Have WhatsApp forget an event only once it is committed: this process may be killed before."""
+        await recorded
+        self._transport.handled(event)
 
     async def note_seen(self) -> None:
         """Refresh `last_seen` of the devices that are online, once a minute, for ever."""
@@ -211,7 +233,9 @@ class Connections:
         return [None] * len(receipts)
 
     async def _write_statuses(self, events: Sequence[StateChanged]) -> Sequence[None]:
-        last = {event.device_id: event for event in events}
+        last: dict[UUID, StateChanged] = {}
+        for event in events:
+            last[event.device_id] = _merged(last.get(event.device_id), event)
         devices = sorted(last)
         online = [device for device in devices if last[device].state is DeviceState.ONLINE]
         async with self._sessions.begin() as session:
@@ -244,3 +268,10 @@ class Connections:
                     log.warning("lane_not_told", device=str(device_id), error=type(error).__name__)
 
         await asyncio.gather(*(tell(device) for device in devices))
+
+
+def _merged(before: StateChanged | None, event: StateChanged) -> StateChanged:
+    """What is left of two changes that are written together: the later state, with the more telling reason."""
+    if before is None or before.state is DeviceState.ONLINE or event.detail != NotConnected.code:
+        return event
+    return replace(event, detail=before.detail or event.detail)

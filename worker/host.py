@@ -91,6 +91,7 @@ class Host:
             client=client,
             clock=clock,
             changed=self._note_connection,
+            lost=self._queues.lost,
             inbox=Inbox(sessions=sessions, client=client, redis=redis, clock=clock),
         )
 

@@ -64,6 +64,11 @@ class DeviceQueues:
         else:
             self._online.discard(device_id)
 
+    def lost(self, device_id: UUID) -> None:
+        """Note that a device is not this host's any more: its sends are another's to take, so its queue is polled no longer."""
+        self._online.discard(device_id)
+        self._stop_polling(device_id)
+
     async def reconcile(self) -> None:
         """Look for ever which lanes run: this finds what a lost notice did not tell."""
         while True:
@@ -98,7 +103,7 @@ class DeviceQueues:
     async def close(self) -> None:
         """Stop polling everywhere; activities under way end by themselves."""
         self._is_closing = True
-        await asyncio.gather(*(worker.shutdown() for worker in self._workers.values()), return_exceptions=True)
+        await asyncio.gather(*(worker.shutdown() for worker in list(self._workers.values())), return_exceptions=True)
         await asyncio.gather(*self._runs.values(), return_exceptions=True)
 
     def _open_if_wanted(self, device_id: UUID) -> None:
@@ -124,9 +129,16 @@ class DeviceQueues:
         self._workers.pop(device_id, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("queue_failed", device=str(device_id), error=type(error).__name__)
+        else:  # the device may have come back while the last activity was brought to its end
+            self._open_if_wanted(device_id)
 
     def _close_idle(self, now: datetime) -> None:
-        for device_id, worker in list(self._workers.items()):
+        for device_id in list(self._workers):
             if now - self._wanted.get(device_id, now) > KEEP_OPEN:
-                self._wanted.pop(device_id, None)
-                asyncio.create_task(worker.shutdown(), name=f"close-{device_id}")  # noqa: RUF006 -- `_runs` holds its run
+                self._stop_polling(device_id)
+
+    def _stop_polling(self, device_id: UUID) -> None:
+        """Poll no more; an activity under way ends by itself, and only then may the queue be opened again."""
+        self._wanted.pop(device_id, None)
+        if (worker := self._workers.pop(device_id, None)) is not None:
+            asyncio.create_task(worker.shutdown(), name=f"close-{device_id}")  # noqa: RUF006 -- `_runs` holds its run

@@ -3,15 +3,22 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import text
+
 from siaran.clock import system_clock
 from siaran.contracts import LaneInput
+from siaran.gateway import simulated_keys as keys
 from siaran.gateway.interface import DeviceState
 from siaran.lanes import announce_lanes
+from siaran.linking import reconnect
 from siaran.models import DeviceStatus, LaneState, MessageStatus
 from siaran.temporal import signal_lanes
 from tests.activities.lanes_seen import signals_of_lane
 from tests.waiting import eventually
 from tests.worker.conftest import RunningHost, until
+from worker import connections, queues
 
 
 async def test_devices_that_are_given_to_a_host_go_online(running_host: RunningHost) -> None:
@@ -29,8 +36,10 @@ async def test_a_device_that_drops_is_shown_offline_since_then_and_comes_back_by
     await running_host.network.drop(device.id)
     row = await running_host.reach(device, DeviceStatus.OFFLINE)
     assert row.offline_since_at is not None
-    assert row.last_error in {"dropped", "not_connected"}, "why it went, or why it could not come back yet"
     assert row.host_id == running_host.ledger.host.id
+    await asyncio.sleep(0.5)
+    row = await running_host.device(device)
+    assert row.last_error == "dropped", "why it went, not that it could not be connected again since"
 
     await running_host.network.restore(device.id)
     row = await running_host.reach(device, DeviceStatus.ONLINE)
@@ -83,6 +92,59 @@ async def test_a_device_that_cannot_connect_yet_is_tried_again(running_host: Run
     await running_host.reach(device, DeviceStatus.ONLINE)
 
 
+async def test_why_a_device_went_away_before_says_nothing_of_why_it_cannot_connect_now(running_host: RunningHost) -> None:
+    device = await running_host.ledger.device(status=DeviceStatus.CONNECTING, host_id=None)
+    await running_host.network.link(device.id, device.phone)
+    await running_host.network.drop(device.id)
+    yesterday = system_clock() - timedelta(days=1)
+    device.host_id, device.last_error, device.last_error_at = running_host.ledger.host.id, "dropped", yesterday
+    await running_host.ledger.change(device, offline_since_at=system_clock())
+
+    row = await running_host.reach(device, DeviceStatus.OFFLINE)
+
+    assert row.last_error == "not_connected"
+
+
+async def test_a_device_is_back_as_soon_as_the_network_lets_it_in_again(
+    running_host: RunningHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "RETRY_AFTER", timedelta(hours=1))
+    monkeypatch.setattr(connections, "RETRY_LIMIT", timedelta(hours=1))
+    dropped = await running_host.add_device()
+    await running_host.reach(dropped, DeviceStatus.ONLINE)
+    await running_host.network.drop(dropped.id)
+    refused = await running_host.ledger.device(status=DeviceStatus.CONNECTING, host_id=None)
+    await running_host.network.link(refused.id, refused.phone)
+    await running_host.network.drop(refused.id)
+    await running_host.ledger.change(refused, host_id=running_host.ledger.host.id)
+    for device in (dropped, refused):
+        await running_host.reach(device, DeviceStatus.OFFLINE)
+    await asyncio.sleep(0.3)
+
+    for device in (dropped, refused):
+        await running_host.network.restore(device.id)
+
+    for device in (dropped, refused):
+        await running_host.reach(device, DeviceStatus.ONLINE)
+
+
+async def test_a_device_that_somebody_asks_for_is_tried_at_once(
+    running_host: RunningHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "RETRY_AFTER", timedelta(hours=1))
+    monkeypatch.setattr(connections, "RETRY_LIMIT", timedelta(hours=1))
+    device = await running_host.add_device()
+    await running_host.reach(device, DeviceStatus.ONLINE)
+    await running_host.network.drop(device.id)
+    await running_host.reach(device, DeviceStatus.OFFLINE)
+    for _ in range(2):
+        await asyncio.sleep(0.3)
+        async with running_host.ledger.sessions.begin() as session:
+            assert (await reconnect(session, device.user_id, device.id)).status is DeviceStatus.CONNECTING
+
+        await running_host.reach(device, DeviceStatus.OFFLINE)  # tried, and refused again
+
+
 async def test_an_open_lane_is_told_when_its_device_is_here(running_host: RunningHost) -> None:
     device, sleeper = await running_host.add_device(), await running_host.add_device()
     client = running_host.host._connections._client
@@ -112,6 +174,55 @@ async def test_receipts_reach_the_ledger(running_host: RunningHost) -> None:
 
     await until(is_delivered)
     await running_host.ledger.check()
+
+
+async def test_a_receipt_stays_with_the_network_until_it_is_committed(running_host: RunningHost, network_url: str) -> None:
+    device, campaign = await running_host.add_device(), await running_host.ledger.campaign()
+    await running_host.reach(device, DeviceStatus.ONLINE)
+    [message_id] = await running_host.ledger.messages(campaign, device)
+    await running_host.network.configure(delivered_seconds=(0.2, 0.2))
+    claim = await running_host.ledger.claimed(device, at=system_clock())
+    await running_host.host._sends._transmitter.transmit(claim, gap=timedelta(0))
+
+    async with Redis.from_url(network_url) as valkey, running_host.ledger.sessions.begin() as other:
+        await other.execute(text("SELECT 1 FROM broadcast_messages WHERE id = :id FOR UPDATE"), {"id": message_id})
+
+        async def is_taken() -> bool:
+            return bool(await valkey.exists(keys.taken(device.id)))
+
+        await until(is_taken)
+        await asyncio.sleep(0.5)
+        assert await valkey.hlen(keys.inbox(device.id)) == 1
+        assert await running_host.ledger.status(message_id) is MessageStatus.SENT
+        await other.rollback()
+
+        async def is_forgotten() -> bool:
+            return not await valkey.exists(keys.inbox(device.id), keys.taken(device.id))
+
+        await until(is_forgotten)
+    assert await running_host.ledger.status(message_id) is MessageStatus.DELIVERED
+
+
+async def test_the_queue_of_a_device_that_is_taken_away_is_closed_at_once(
+    running_host: RunningHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "KEEP_OPEN", timedelta(hours=1))
+    taken, ended, dropped = [await running_host.add_device() for _ in range(3)]
+    for device in (taken, ended, dropped):
+        await running_host.reach(device, DeviceStatus.ONLINE)
+        await running_host.ledger.change(await running_host.ledger.lane(device), state=LaneState.RUNNING)
+    polled = running_host.host._queues._runs
+    await eventually(lambda: set(polled) == {taken.id, ended.id, dropped.id})
+
+    await running_host.ledger.change(await running_host.device(taken), host_id=None)
+    await running_host.ledger.change(await running_host.ledger.lane(ended), state=LaneState.ASLEEP)
+    await running_host.network.drop(dropped.id)
+    await running_host.reach(dropped, DeviceStatus.OFFLINE)
+
+    await eventually(lambda: taken.id not in polled)
+    assert set(polled) == {ended.id, dropped.id}, "a lane that ended or a device that dropped may be back soon"
+    await running_host.ledger.change(await running_host.device(taken), host_id=running_host.ledger.host.id)
+    await eventually(lambda: taken.id in polled)
 
 
 async def test_a_queue_is_polled_while_its_lane_runs_and_its_device_is_online(running_host: RunningHost) -> None:

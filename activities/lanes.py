@@ -9,7 +9,7 @@ from siaran.campaign_progress import drained_campaigns
 from siaran.contracts import CampaignInput, FailoverResult, LaneAction, LaneCheck, LaneInput, LanePlan
 from siaran.lane_standing import lane_standing, plan_lane
 from siaran.lanes import announce_lanes, wake_lanes
-from siaran.ledger.moves import give_up_batch, move_batch
+from siaran.ledger.moves import give_up_batch, hold_back_batch, move_batch
 from siaran.models import Lane, LaneState
 from siaran.temporal import nudge_campaign
 from siaran.tenancy import get_owned
@@ -53,15 +53,21 @@ class LaneActivities:
     async def fail_over(self, lane: LaneInput) -> FailoverResult:
         """Move a device's pending messages to the owner's other online devices, a batch a transaction, and wake those lanes.
 
-        What only this device may send stays, unless the device was removed: then it fails, with that as its reason.
+        What only this device may send stays, unless the device was removed: then it fails, with that as its reason. A device
+        that is there, but may open no new chats (463), gives away what would open one, and puts off what nobody else can send.
         """
         moved = 0
         targets: set[UUID] = set()
         while True:
+            now = self._use.clock()
             async with self._use.sessions.begin() as session:
-                given_up = await give_up_batch(session, lane.user_id, lane.device_id)
-                batch = await move_batch(session, lane.user_id, lane.device_id, self._use.clock())
-            if not batch and not given_up:
+                standing = await lane_standing(session, lane.user_id, lane.device_id, now)
+                new_chats_only = standing.is_connected and standing.is_restricted(now)
+                ended = await give_up_batch(session, lane.user_id, lane.device_id)
+                batch = await move_batch(session, lane.user_id, lane.device_id, now, new_chats_only=new_chats_only)
+                if new_chats_only and not batch:
+                    ended = await hold_back_batch(session, lane.user_id, lane.device_id, now)
+            if not batch and not ended:
                 return FailoverResult(moved, len(targets))
             moved += sum(batch.values())
             targets |= set(batch)

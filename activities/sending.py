@@ -41,7 +41,7 @@ SLICE_GROWS_ABOVE = 1000
 USUAL_GAP_SECONDS = 20.0
 """The mean of the default delays, 10 to 30 s."""
 
-CLAIM_AHEAD = timedelta(milliseconds=60)
+CLAIM_AHEAD = timedelta(milliseconds=150)
 """A claim is asked for this long before its turn, so that its group commit does not make the message late."""
 
 RETURN_AHEAD = timedelta(milliseconds=250)
@@ -54,7 +54,7 @@ LONG_CAP = timedelta(seconds=60)
 """A cap that holds a device back for longer is shown as what its lane waits for."""
 
 RESTRICTION = timedelta(hours=1)
-"""How long a device that WhatsApp restricted (463) sends nothing."""
+"""How long a device that WhatsApp restricted (463) opens no new chats."""
 
 STALE_CLAIM = timedelta(seconds=30)
 """A claim that could not be transmitted for this long after its turn is settled, not transmitted."""

@@ -59,7 +59,8 @@ _SENT = "SELECT count(*) FROM message_attempts WHERE outcome = 'sent' AND attemp
 
 # A send is late by what passed since the device's send before it, beyond the gap; a late send moves nothing after it.
 _LATE = text("""
-    SELECT percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY late) FROM (
+    SELECT percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY late) AS percentiles, avg(late) AS mean,
+        coalesce(sum(late) FILTER (WHERE late > 1000), 0) / sum(late) AS of_seconds FROM (
         SELECT extract(epoch FROM a.attempted_at - lag(a.attempted_at) OVER (PARTITION BY a.device_id ORDER BY a.attempted_at))
             * 1000 - :gap_ms AS late, a.attempted_at
         FROM message_attempts a WHERE a.attempted_at <= :until
@@ -98,7 +99,10 @@ async def measure(devices: int, rate: int, minutes: float, send_window: str) -> 
         )
         async with scene.sessions() as session:
             values = {"gap_ms": gap * 1000, "since": since, "until": until}
-            late = (await session.execute(_LATE, values)).scalar_one() or [0.0, 0.0]
+            row = (await session.execute(_LATE, values)).one()
+        late = row.percentiles or [0.0, 0.0]
+        if row.percentiles:
+            console.print(f"mean lateness {row.mean:.0f} ms; {row.of_seconds:.0%} of it in messages over a second late")
         passed = (until - since) / timedelta(minutes=1)
         for name in sorted(cpu_after):
             console.print(f"{name}: {cpu_after[name] - cpu_before[name]:.0f} CPU s, {memory[name]:.0f} MB")

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.contracts import LaneAction, LaneCheck, LanePlan, SliceEnd
 from siaran.models import DeviceStatus
+from siaran.quiet_hours import SendingHours
 
 LOOK_AGAIN = timedelta(seconds=60)
 """How often a lane that waits for a device, its own or another, looks again by itself."""
@@ -17,6 +18,8 @@ LOOK_RARELY = timedelta(minutes=10)
 """How often a lane looks again that waits for a person: what it waits with may have been cancelled meanwhile."""
 
 NEXT_DUE = "next message due"
+NEW_CHATS_HELD = "WhatsApp lets the device open no new chats for now"
+QUIET_HOURS = "quiet hours"
 CAMPAIGN_PAUSED = "campaign paused"
 CONNECTION = "connection"
 """What a lane waits for that has nothing to do with its device; shown to people."""
@@ -29,7 +32,8 @@ RECONNECTING = timedelta(seconds=2)
 class LaneStanding:
     """A lane as its rows show it; `next_due_at` is None when nothing pending may be sent at the moment.
 
-    `has_bound` says that something pending may be sent by this device only.
+    `has_bound` says that something pending may be sent by this device only, `next_one_off_at` when the next one-off message is
+    due, which knows no quiet hours, and `opens_new_chat` that the device is restricted and something due goes to a new chat.
     """
 
     device_status: DeviceStatus
@@ -45,6 +49,13 @@ class LaneStanding:
     is_deleted: bool = False
     has_bound: bool = False
     is_user_inactive: bool = False
+    opens_new_chat: bool = False
+    next_one_off_at: datetime | None = None
+    hours: SendingHours | None = None
+
+    def is_restricted(self, now: datetime) -> bool:
+        """Whether WhatsApp lets the device open no new chats."""
+        return self.restricted_until_at is not None and self.restricted_until_at > now
 
     @property
     def is_connected(self) -> bool:
@@ -64,14 +75,14 @@ _STANDING = text("""
             WHERE m.device_id = :device AND m.status = 'pending' AND m.source > s.source ORDER BY m.source LIMIT 1
         ) FROM sources s WHERE s.source IS NOT NULL
     ), heads AS (
-        SELECT head.scheduled_at,
+        SELECT s.source, head.scheduled_at, head.recipient_phone,
             (head.campaign_id IS NULL OR c.status IN ('sending', 'waiting'))
                 AND (head.sequence_id IS NULL OR q.status = 'active') AS is_under_way,
             s.source <> '!' AND coalesce(c.device_strategy, q.device_strategy, '') <> 'owner'
                 AND coalesce(c.device_id, q.device_id) IS NULL AS is_movable
         FROM sources s
         CROSS JOIN LATERAL (
-            SELECT m.scheduled_at, m.campaign_id, m.sequence_id FROM broadcast_messages m
+            SELECT m.scheduled_at, m.campaign_id, m.sequence_id, m.recipient_phone FROM broadcast_messages m
             WHERE m.device_id = :device AND m.source = s.source AND m.status = 'pending'
             ORDER BY m.scheduled_at, m.id LIMIT 1
         ) head
@@ -84,6 +95,11 @@ _STANDING = text("""
         EXISTS (SELECT FROM heads) AS has_pending,
         EXISTS (SELECT FROM broadcast_messages m WHERE m.device_id = d.id AND m.status = 'claimed') AS has_claimed,
         (SELECT min(scheduled_at) FROM heads WHERE is_under_way) AS next_due_at,
+        (SELECT min(scheduled_at) FROM heads WHERE source = '!') AS next_one_off_at,
+        d.restricted_until_at > :now AND EXISTS (
+            SELECT FROM heads WHERE is_under_way AND scheduled_at <= :now AND NOT has_chat(:user, :device, recipient_phone)
+        ) AS opens_new_chat,
+        u.timezone, u.quiet_from, u.quiet_until, u.sending_weekdays,
         d.deleted_at IS NOT NULL AS is_deleted, EXISTS (SELECT FROM heads WHERE NOT is_movable) AS has_bound,
         EXISTS (SELECT FROM heads WHERE is_movable) AND EXISTS (
             SELECT FROM user_devices o
@@ -104,7 +120,13 @@ async def lane_standing(session: AsyncSession, user_id: UUID, device_id: UUID, n
     """Look at a lane's rows; the caller holds the lane row's lock, so that no wake is lost in between."""
     row = (await session.execute(_STANDING, {"device": device_id, "user": user_id, "now": now})).one()
     values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public way to a row's names
-    return LaneStanding(**{**values, "device_status": DeviceStatus(row.device_status)})
+    zone, start, end = (values.pop(name) for name in ("timezone", "quiet_from", "quiet_until"))
+    values |= {
+        "device_status": DeviceStatus(row.device_status),
+        "hours": SendingHours(zone, start, end, frozenset(values.pop("sending_weekdays"))),
+        "opens_new_chat": bool(row.opens_new_chat),
+    }
+    return LaneStanding(**values)
 
 
 def plan_lane(standing: LaneStanding, check: LaneCheck, now: datetime, failover_after: timedelta) -> LanePlan:
@@ -118,11 +140,9 @@ def plan_lane(standing: LaneStanding, check: LaneCheck, now: datetime, failover_
     if standing.is_connected and standing.has_claimed:
         # What somebody who is gone had claimed is settled first, which transmits nothing: no campaign ends before.
         return LanePlan(LaneAction.SEND)
-    held = _held(standing, now) or _away(standing, now, failover_after)
+    held = _held(standing, now) or _away(standing, now, failover_after) or _early(standing, now)
     if held is not None:
         return held
-    if standing.next_due_at is not None and standing.next_due_at > now:
-        return LanePlan(LaneAction.WAIT, NEXT_DUE, standing.next_due_at)
     if check.ended is SliceEnd.CAP and check.next_at is not None and check.next_at > now:
         return LanePlan(LaneAction.WAIT, "cap of the device", check.next_at)
     return LanePlan(LaneAction.SEND)
@@ -139,15 +159,31 @@ def _held(standing: LaneStanding, now: datetime) -> LanePlan | None:
     return None
 
 
+def _early(standing: LaneStanding, now: datetime) -> LanePlan | None:
+    """The plan of a lane that may not send yet what it has; None when something may go out."""
+    if standing.opens_new_chat:
+        return LanePlan(LaneAction.FAIL_OVER, NEW_CHATS_HELD)
+    if standing.next_due_at is not None and standing.next_due_at > now:
+        why = NEW_CHATS_HELD if standing.next_due_at == standing.restricted_until_at else NEXT_DUE
+        return LanePlan(LaneAction.WAIT, why, standing.next_due_at)
+    if standing.hours is None or standing.hours.is_open(now):
+        return None
+    opens_at = standing.hours.next_open_at(now)
+    if standing.next_one_off_at is None:
+        return LanePlan(LaneAction.WAIT, QUIET_HOURS, opens_at)
+    if standing.next_one_off_at > now:
+        return LanePlan(LaneAction.WAIT, QUIET_HOURS, min(opens_at, standing.next_one_off_at))
+    return None
+
+
 def _away(standing: LaneStanding, now: datetime, failover_after: timedelta) -> LanePlan | None:
     """The plan of a lane whose device cannot send at the moment; None when it can."""
-    restricted = standing.restricted_until_at is not None and standing.restricted_until_at > now
     lost = standing.is_gone or standing.device_status in {DeviceStatus.BANNED, DeviceStatus.LOGGED_OUT}
-    if standing.is_connected and not restricted:
+    if standing.is_connected:
         return None
-    why = "device restricted" if restricted else "device removed" if standing.is_gone else f"device {_plain(standing)}"
+    why = "device removed" if standing.is_gone else f"device {_plain(standing)}"
     if standing.next_due_at is not None and standing.can_move:
-        moves_at = now if lost or restricted else _away_since(standing, now) + failover_after
+        moves_at = now if lost else _away_since(standing, now) + failover_after
         if moves_at <= now:
             return LanePlan(LaneAction.FAIL_OVER, why)
         return LanePlan(LaneAction.WAIT, why, moves_at)

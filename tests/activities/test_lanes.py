@@ -16,7 +16,7 @@ from activities.lanes import LaneActivities
 from activities.resources import Resources
 from siaran.contracts import FailoverResult, LaneAction, LaneCheck, LaneInput, LanePlan
 from siaran.errors import NotFound
-from siaran.lane_standing import LaneStanding, lane_standing
+from siaran.lane_standing import NEW_CHATS_HELD, LaneStanding, lane_standing
 from siaran.lanes import NOTICES, wake_lanes
 from siaran.ledger import moves
 from siaran.models import CampaignStatus, Device, DeviceStatus, DeviceStrategy, LaneState, MessageStatus
@@ -109,6 +109,26 @@ async def test_a_lane_sleeps_until_the_earliest_of_its_messages(lanes: Lanes, le
         await add_one_off(session, device, scheduled_at=after(200))
 
     assert (await lanes.plan(device)).until_at == after(60)
+
+
+async def test_a_restricted_lane_gives_new_chats_away_or_puts_them_off(lanes: Lanes, ledger: Ledger) -> None:
+    restricted = await ledger.device(restricted_until_at=after(3600))
+    owner = await ledger.campaign(device_strategy=DeviceStrategy.OWNER)
+    [bound] = await ledger.messages(owner, restricted)
+
+    assert (await lanes.plan(restricted)).action is LaneAction.FAIL_OVER
+    assert (await lanes.fail_over(restricted)).moved == 0
+    plan = await lanes.plan(restricted)
+    assert (plan.action, plan.why, plan.until_at) == (LaneAction.WAIT, NEW_CHATS_HELD, after(3600))
+    assert (await ledger.message(bound)).status is MessageStatus.PENDING
+
+    other = await ledger.device()
+    [free] = await ledger.messages(await ledger.campaign(), restricted)
+    assert (await lanes.plan(restricted)).action is LaneAction.FAIL_OVER
+    assert (await lanes.fail_over(restricted)).moved == 1
+    assert (await ledger.message(free)).device_id == other.id
+    assert (await lanes.plan(restricted)).action is LaneAction.WAIT
+    await ledger.check()
 
 
 async def test_a_lane_that_ends_tells_the_campaigns_that_it_has_drained(

@@ -1,14 +1,24 @@
 """What a lane does next, for everything its rows can say."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from uuid import UUID
 
 import pytest
 
 from siaran.contracts import LaneAction, LaneCheck, LanePlan, SliceEnd
-from siaran.lane_standing import LOOK_AGAIN, LOOK_RARELY, RECONNECTING, LaneStanding, plan_lane
+from siaran.lane_standing import (
+    LOOK_AGAIN,
+    LOOK_RARELY,
+    NEW_CHATS_HELD,
+    NEXT_DUE,
+    QUIET_HOURS,
+    RECONNECTING,
+    LaneStanding,
+    plan_lane,
+)
 from siaran.models import DeviceStatus
+from siaran.quiet_hours import SendingHours
 
 NOW = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -150,9 +160,30 @@ def test_a_removed_device_gives_its_messages_away_and_what_nobody_else_may_send_
     assert plan(replace(removed, can_move=False)) == wait("device removed", NOW + LOOK_AGAIN)
 
 
-def test_a_restricted_device_gives_its_messages_away_and_sends_again_once_that_is_over() -> None:
-    assert plan(replace(READY, restricted_until_at=NOW + MINUTE)) == LanePlan(LaneAction.FAIL_OVER, "device restricted")
-    assert plan(replace(READY, restricted_until_at=NOW)) == LanePlan(LaneAction.SEND)
+def test_a_restricted_device_goes_on_with_chats_it_has_and_gives_new_ones_away() -> None:
+    restricted = replace(READY, restricted_until_at=NOW + MINUTE)
+
+    assert plan(restricted) == LanePlan(LaneAction.SEND)
+    assert plan(replace(restricted, opens_new_chat=True)) == LanePlan(LaneAction.FAIL_OVER, NEW_CHATS_HELD)
+
+
+def test_a_restricted_device_whose_messages_are_all_put_off_says_why_it_waits() -> None:
+    put_off = replace(READY, restricted_until_at=NOW + MINUTE, next_due_at=NOW + MINUTE)
+
+    assert plan(put_off) == wait(NEW_CHATS_HELD, NOW + MINUTE)
+    assert plan(replace(put_off, next_due_at=NOW + MINUTE / 2)) == wait(NEXT_DUE, NOW + MINUTE / 2)
+
+
+def test_in_quiet_hours_a_lane_waits_for_their_end_or_its_next_one_off_message() -> None:
+    # Nine in the morning in Kuala Lumpur.
+    quiet = replace(READY, hours=SendingHours("Asia/Kuala_Lumpur", time(20), time(10)))
+    hour = timedelta(hours=1)
+
+    assert plan(quiet) == wait(QUIET_HOURS, NOW + hour)
+    assert plan(replace(quiet, next_one_off_at=NOW + MINUTE)) == wait(QUIET_HOURS, NOW + MINUTE)
+    assert plan(replace(quiet, next_one_off_at=NOW + 2 * hour)) == wait(QUIET_HOURS, NOW + hour)
+    assert plan(replace(quiet, next_one_off_at=NOW)) == LanePlan(LaneAction.SEND)
+    assert plan(replace(quiet, hours=SendingHours("Asia/Kuala_Lumpur"))) == LanePlan(LaneAction.SEND)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +191,6 @@ def test_a_restricted_device_gives_its_messages_away_and_sends_again_once_that_i
     [
         (AWAY, "device offline"),
         (replace(READY, device_status=DeviceStatus.LOGGED_OUT), "device logged out"),
-        (replace(READY, restricted_until_at=NOW + MINUTE), "device restricted"),
     ],
 )
 def test_messages_that_can_move_nowhere_wait_and_the_lane_looks_again(standing: LaneStanding, why: str) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBina
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from siaran.models.base import Base, CreatedAt, Owned, TextEnum, UpdatedAt, Uuid, one_of
+from siaran.models.base import Base, CreatedAt, Owned, TextEnum, Uuid, one_of
 
 
 class ImportStatus(StrEnum):
@@ -25,7 +25,7 @@ class LeadImport(Owned, Base):
     """An import of leads from an uploaded file; `rows_done` and the counts are those of the batches committed so far.
 
     `columns` says which of the file's columns holds which of ours, as found when the file came in; `country` is that of phones
-    written without one. Once `cleared_at`, what became of single rows is no longer kept.
+    written without one; `updated_at` is when it was last worked on. Once `cleared_at`, what became of single rows is gone.
     """
 
     __tablename__ = "lead_imports"
@@ -45,7 +45,7 @@ class LeadImport(Owned, Base):
     error: Mapped[str | None]
     created_at: Mapped[CreatedAt]
     started_at: Mapped[datetime | None]
-    updated_at: Mapped[UpdatedAt]
+    updated_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]
     cleared_at: Mapped[datetime | None]
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
+from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -11,10 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from siaran.attempt_keys import attempt_key
 from siaran.clock import Clock
 from siaran.db import SessionMaker
+from siaran.errors import NotFound
 from siaran.gateway.interface import (
     Attempt,
     AttemptAnswer,
     Body,
+    MediaFile,
     MessageType,
     NotConnected,
     RateLimited,
@@ -25,6 +29,7 @@ from siaran.gateway.interface import (
 from siaran.ledger.claims import Claim
 from siaran.ledger.records import Record
 from siaran.ledger.settlement import OUTCOME_UNKNOWN, OpenClaim, message_status, note_whatsapp_id
+from siaran.media import media_content, referenced_id
 from siaran.models import AttemptOutcome, MessageStatus
 
 log = structlog.get_logger()
@@ -38,6 +43,7 @@ ARRIVED = {MessageStatus.SENT, MessageStatus.DELIVERED, MessageStatus.READ}
 REASONS = {
     "not_on_whatsapp": "This number has no WhatsApp account.",
     "rate_limited_429": "WhatsApp asked this device to slow down.",
+    "media_missing": "The file of this message has been deleted.",
     "restricted_463": "WhatsApp does not let this device open new chats for now.",
 }
 
@@ -64,7 +70,9 @@ class Transmitter:
         key = attempt_key(self.secret, claim.message_id, claim.attempt)
         if claim.message_type not in set(MessageType):
             return await self._end(_impossible(base, claim.message_type), None)
-        body = Body(MessageType(claim.message_type), claim.content, claim.media_url)
+        if claim.message_type == MessageType.TEXT and not claim.content.strip():
+            return await self._end(_blank(base), None)
+        body = Body(MessageType(claim.message_type), claim.content, claim.media_url, self._media_reader(claim))
         try:
             result = await self.transport.send(claim.device_id, claim.phone, body, key)
         except NotConnected as error:
@@ -89,6 +97,19 @@ class Transmitter:
         else:
             record = _unknown(base, found.whatsapp_id)
         return (await self._end(record, None))[0]
+
+    def _media_reader(self, claim: Claim) -> Callable[[], Awaitable[MediaFile]] | None:
+        """Reads the file of a message when the transport asks for it: most have uploaded it already."""
+        if claim.media_url is None or referenced_id(claim.media_url) is None:
+            return None
+        return partial(self._read_media, claim.user_id, claim.media_url)
+
+    async def _read_media(self, user_id: UUID, reference: str) -> MediaFile:
+        try:
+            async with self.sessions() as session:
+                return await media_content(session, user_id, reference)
+        except NotFound as error:
+            raise Rejected("media_missing", retryable=False) from error
 
     async def _ask(self, claim: Claim | OpenClaim, key: bytes) -> Attempt:
         while True:
@@ -165,6 +186,17 @@ def _impossible(base: Record, message_type: str) -> Record:
         outcome=AttemptOutcome.NOT_ATTEMPTED,
         error_code="unsupported_type",
         error_message=f"Messages of type {message_type} cannot be sent.",
+    )
+
+
+def _blank(base: Record) -> Record:
+    return replace(
+        base,
+        status=MessageStatus.FAILED,
+        outcome=AttemptOutcome.NOT_ATTEMPTED,
+        error_code="empty_text",
+        error_message="The fields of this contact leave nothing of the message.",
+        is_retryable=True,
     )
 
 

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
 from siaran.errors import Conflict, Invalid, NotFound
-from siaran.media_types import MediaKind, MediaType, kind_of
+from siaran.gateway.interface import MediaFile
+from siaran.media_types import MediaType
 from siaran.models import ONE_OFF, BroadcastMessage, Campaign, CampaignStatus, Device, Media, MessageStatus, SequenceStep
 from siaran.models import Sequence as Project
 from siaran.tenancy import get_owned, select_owned
@@ -39,16 +40,6 @@ class NewMedia:
     type: MediaType
     file_name: str
     source_url: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MediaContent:
-    """What a transport needs to send a stored file; `kind` is what it is, whatever it is sent as."""
-
-    kind: MediaKind
-    mime_type: str
-    file_name: str
-    content: bytes
 
 
 def reference_to(media_id: UUID) -> str:
@@ -113,14 +104,14 @@ async def list_media(
     return (await session.scalars(query)).all()
 
 
-async def media_content(session: AsyncSession, user_id: UUID, reference: str) -> MediaContent:
+async def media_content(session: AsyncSession, user_id: UUID, reference: str) -> MediaFile:
     """The file that a message's `media_url` names; raises `NotFound` when it is gone or was never stored."""
     media_id = referenced_id(reference)
     query = select_owned(Media, user_id).where(Media.id == media_id).options(undefer(Media.content))
     media = await session.scalar(query) if media_id is not None else None
     if media is None:
         raise NotFound("no such media")
-    return MediaContent(kind_of(media.mime_type), media.mime_type, media.file_name, media.content)
+    return MediaFile(media.mime_type, media.file_name, media.content)
 
 
 async def delete_media(session: AsyncSession, user_id: UUID, media_id: UUID) -> None:

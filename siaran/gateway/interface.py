@@ -4,8 +4,8 @@ Two implementations stand behind it: the simulated network and the real client. 
 connections of many devices; nothing in here knows tenants, campaigns or the ledger.
 """
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -42,12 +42,25 @@ class DeviceRef:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaFile:
+    """A file that a message carries."""
+
+    mime_type: str
+    file_name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Body:
-    """What to transmit: `text` is the text or the caption; `media_url` names the stored media of the other types."""
+    """What to transmit: `text` is the text or the caption; `media_url` names the stored media of the other types.
+
+    `read_media` reads that file, for a transport that has not uploaded it yet; it raises `Rejected` when it is gone.
+    """
 
     type: MessageType
     text: str = ""
     media_url: str | None = None
+    read_media: Callable[[], Awaitable[MediaFile]] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

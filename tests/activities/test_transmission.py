@@ -10,14 +10,17 @@ import pytest
 from activities.transmission import Transmitter, record_of
 from siaran.attempt_keys import attempt_key
 from siaran.clock import system_clock
-from siaran.gateway.interface import Attempt, Body, DeviceRef, NotConnected, Receipt, SendResult
+from siaran.gateway.interface import Attempt, Body, DeviceRef, MediaFile, NotConnected, Receipt, Rejected, SendResult
 from siaran.gateway.simulated import SimulatedTransport
 from siaran.gateway.simulated_network import SimulatedNetwork
 from siaran.ledger.claims import Claim
 from siaran.ledger.settlement import CLAIM_LIMIT
-from siaran.models import AttemptOutcome, Device, MessageStatus
+from siaran.media import NewMedia, keep_media, reference_to
+from siaran.media_types import MediaKind, MediaType
+from siaran.models import AttemptOutcome, Device, Media, MessageStatus
 from tests.factories import NOW, after
 from tests.ledger.driver import Ledger
+from tests.media_files import png
 
 SECRET = b"a secret of tests"
 GAP = timedelta(seconds=10)
@@ -33,10 +36,12 @@ class ForgetfulTransport(SimulatedTransport):
     dies_before_sending = False
     dies_after_sending = False
     store_is_away = 0
+    last_body: Body
 
     async def send(self, device_id: UUID, to: str, body: Body, key: bytes) -> SendResult:
         if self.dies_before_sending:
             raise Died
+        self.last_body = body
         result = await super().send(device_id, to, body, key)
         if self.dies_after_sending:
             raise Died
@@ -291,3 +296,28 @@ async def test_a_claim_that_was_retried_while_it_was_settled_stays_pending(sende
     assert record.status is MessageStatus.UNKNOWN
     assert await ledger.status(claim.message_id) == MessageStatus.PENDING
     await ledger.check()
+
+
+async def test_the_transport_can_read_the_file_that_a_message_carries(sender: Sender, ledger: Ledger) -> None:
+    new = NewMedia(png(), MediaType(MediaKind.IMAGE, "image/png", ".png"), "promo.png")
+    async with ledger.sessions.begin() as session:
+        media = await keep_media(session, ledger.user.id, new, NOW)
+    await ledger.change(sender.campaign, message_type="image", image_url=reference_to(media.id))
+    claim = await sender.claimed()
+    await sender.transmitter.transmit(claim, gap=GAP)
+    body = sender.transport.last_body
+    assert body.media_url == reference_to(media.id)
+    assert body.read_media is not None
+    assert await body.read_media() == MediaFile("image/png", "promo.png", png())
+    async with ledger.sessions.begin() as session:
+        await session.delete(await session.get_one(Media, media.id))
+    with pytest.raises(Rejected, match="media_missing"):
+        await body.read_media()
+
+
+async def test_a_text_of_which_nothing_is_left_fails_and_is_not_transmitted(sender: Sender, ledger: Ledger) -> None:
+    await ledger.change(sender.campaign, message="{{niche}}")
+    claim = await sender.claimed()
+    record, error = await sender.transmitter.transmit(claim, gap=GAP)
+    assert (record.status, record.error_code, error) == (MessageStatus.FAILED, "empty_text", None)
+    assert await sender.transmitted() == 0

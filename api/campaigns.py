@@ -10,11 +10,12 @@ from fastapi import Path, Request, Response
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, PlainSerializer, computed_field
 
 from api.paging import BIGINT
-from siaran.campaign_fields import MAX_DELAY_SECONDS, MAX_MESSAGE, MAX_TITLE, MAX_URL, CampaignChanges
+from siaran.campaign_fields import MAX_DELAY_SECONDS, MAX_MESSAGE, MAX_TITLE, CampaignChanges
 from siaran.campaign_reports import Counts
 from siaran.errors import Invalid
 from siaran.lead_fields import NICHE_LENGTH
 from siaran.models import Campaign, CampaignStatus, DeviceStrategy, TargetStatus
+from siaran.public_addresses import MAX_URL
 from siaran.schedule import format_time, parse_date, parse_time
 
 CampaignId = Annotated[int, Path(ge=1, lt=BIGINT, description="Id of the campaign.")]
@@ -91,8 +92,16 @@ class CampaignBody(BaseModel):
         description="Text, or caption of the image. `{{name}}`, `{{phone}}`, `{{niche}}`, with a fallback `{{name|friend}}`; "
         "`{Hi|Hello}` picks one of several.",
     )
-    image_url: str | None = Field(None, max_length=MAX_URL, description="Image to send; empty for none.")
-    message_type: Kind = Field(None, description="What `image_url` holds; an image unless told otherwise.")
+    image_url: str | None = Field(
+        None,
+        max_length=MAX_URL,
+        description="Image, video or document to send; empty for none. A URL, which is fetched once and kept, or the "
+        "`/api/media/…` of a file you uploaded. Answers hold the latter.",
+        examples=["https://example.com/promo.jpg"],
+    )
+    message_type: Kind = Field(
+        None, description="What it goes out as: what the file is unless told otherwise. Any file can go out as a `document`."
+    )
     device_strategy: Strategy = Field(
         None,
         description="`balanced` (default): all devices in turn. `sticky`: the device that has written to the contact before. "

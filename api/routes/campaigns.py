@@ -7,16 +7,18 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, computed_field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.auth import AuthenticatedUser, UserDep
+from api.campaign_media import keep_image
 from api.campaign_signals import signal_change
 from api.campaigns import CampaignEdit, CampaignId, CampaignView, Day, NewCampaign, link_next
 from api.context import ContextDep
 from api.envelope import Envelope, ListEnvelope, success
 from api.paging import Paging, PagingDep
 from siaran import campaign_fields, campaign_reports, campaigns
+from siaran.campaign_fields import CampaignChanges
 from siaran.campaign_reports import FAILED_CAMPAIGNS, PENDING_CAMPAIGNS, CampaignFilter, Counts
 from siaran.errors import Invalid
 from siaran.models import Campaign, CampaignStatus
@@ -75,12 +77,22 @@ class CampaignList(ListEnvelope[CampaignView]):
     totals: CampaignTotals
 
 
+class SummaryRow(CampaignView):
+    """A campaign as a row of the summary's table."""
+
+    @computed_field(description="Weekday of `campaign_date`.", examples=["Monday"])  # type: ignore[prop-decorator]  # as documented
+    @property
+    def day_name(self) -> str:
+        """The weekday in English."""
+        return f"{self.campaign_date:%A}"
+
+
 class Summary(BaseModel):
     """Campaigns of some days and what became of their messages."""
 
     campaigns: CampaignTotals
     messages: MessageTotals
-    recent_campaigns: list[CampaignView] = Field(description="The campaigns, latest due first, one page of them.")
+    recent_campaigns: list[SummaryRow] = Field(description="The campaigns, latest due first, one page of them.")
     next_cursor: str | None = Field(description="For the next page of `recent_campaigns`.")
     first_date: date | None = Field(description="The first day summed up, if there is a limit.")
     last_date: date | None = Field(description="The last day summed up, if there is a limit.")
@@ -152,10 +164,14 @@ async def list_campaigns(
 @router.post("/api/campaigns", status_code=201)
 async def create_campaign(body: NewCampaign, user: UserDep, context: ContextDep) -> Envelope[CampaignView]:
     """Schedule a campaign; it goes out by itself when its time comes."""
+    now = context.clock()
+
+    async def check(session: AsyncSession, wanted: CampaignChanges) -> Campaign:
+        return await campaign_fields.draft_campaign(session, user.id, wanted, zone=user.timezone, now=now)
+
+    wanted = await keep_image(context, user.id, body.changes(), check)
     async with context.sessions.begin() as session:
-        campaign = await campaign_fields.create_campaign(
-            session, user.id, body.changes(), zone=user.timezone, now=context.clock()
-        )
+        campaign = await campaign_fields.create_campaign(session, user.id, wanted, zone=user.timezone, now=now)
     await signal_change(context, campaign)
     return success(CampaignView.of(campaign, Counts()), "Campaign scheduled")
 
@@ -169,7 +185,7 @@ async def read_summary(
     every_day: Annotated[bool, Query(alias="all", description="All campaigns, whatever their date.")] = False,
 ) -> Envelope[Summary]:
     """Campaigns and messages of today and tomorrow, of one date, or of a range."""
-    wanted = _summed_up(days, user, context.clock(), every_day=every_day)
+    wanted = summed_up(days, user, context.clock(), every_day=every_day)
     async with context.sessions.begin() as session:
         phases = await campaign_reports.count_campaigns(session, user.id, wanted)
         counts = await campaign_reports.count_messages(session, user.id, wanted)
@@ -177,7 +193,7 @@ async def read_summary(
     summary = Summary(
         campaigns=CampaignTotals.of(phases),
         messages=MessageTotals.of(counts),
-        recent_campaigns=page,
+        recent_campaigns=[SummaryRow.model_validate(dict(row)) for row in page],
         next_cursor=next_cursor,
         first_date=wanted.first,
         last_date=wanted.last,
@@ -185,7 +201,8 @@ async def read_summary(
     return success(summary, "Campaign summary")
 
 
-def _summed_up(days: CampaignFilter, user: AuthenticatedUser, now: datetime, *, every_day: bool) -> CampaignFilter:
+def summed_up(days: CampaignFilter, user: AuthenticatedUser, now: datetime, *, every_day: bool) -> CampaignFilter:
+    """The filter of the summary: today and tomorrow in the user's zone where nothing else was asked for."""
     if days != CampaignFilter() or every_day:
         return days
     today = local_day(now, user.timezone)
@@ -206,10 +223,14 @@ async def edit_campaign(
     campaign_id: CampaignId, body: CampaignEdit, user: UserDep, context: ContextDep
 ) -> Envelope[CampaignView]:
     """Change what the request names; everything before the start, afterwards what is said, shown and how fast it goes."""
+    now = context.clock()
+
+    async def save(session: AsyncSession, wanted: CampaignChanges) -> Campaign:
+        return await campaign_fields.edit_campaign(session, user.id, campaign_id, wanted, zone=user.timezone, now=now)
+
+    wanted = await keep_image(context, user.id, body.changes(), save, campaign_id=campaign_id)
     async with context.sessions.begin() as session:
-        campaign = await campaign_fields.edit_campaign(
-            session, user.id, campaign_id, body.changes(), zone=user.timezone, now=context.clock()
-        )
+        campaign = await save(session, wanted)
         view = CampaignView.of(campaign, await campaign_reports.counts_of(session, campaign))
     await signal_change(context, campaign)
     return success(view, "Campaign changed")

@@ -1,0 +1,225 @@
+"""One-off messages: rows of the ledger that a device's lane sends ahead of the rest, and the wait for how they end."""
+
+import asyncio
+import hashlib
+from dataclasses import astuple, dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from siaran.audience import audience_devices
+from siaran.db import SessionMaker
+from siaran.devices import get_device, is_linked
+from siaran.errors import Conflict, FieldError, Invalid, NotFound
+from siaran.gateway.interface import MessageType
+from siaran.media import find_media, referenced_id
+from siaran.models import (
+    ONE_OFF,
+    BroadcastMessage,
+    Device,
+    Lane,
+    Lead,
+    MessageAttempt,
+    MessageStatus,
+    OneOffKey,
+    Suppression,
+    User,
+)
+from siaran.phone import normalise_phone
+from siaran.rendering import check_template, render
+from siaran.tenancy import get_owned, select_owned
+
+OPEN = frozenset({MessageStatus.PENDING, MessageStatus.CLAIMED})
+"""States in which nobody knows the end yet."""
+
+MAX_KEY = 200
+MAX_TEXT = 65_536
+
+_LOOK_SECONDS = 0.1
+_LOOK_SECONDS_AT_MOST = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneOff:
+    """What is to be sent to one number, once.
+
+    `phone` is in any form. `text` is the text or the caption; with `is_template` its fields are filled in from the lead of that
+    number, or from the user where there is none. `media_url` is a reference to the user's media. Without `device_id` the
+    device is chosen. `key` is the caller's own name for the message: asked for again under it, nothing is sent again.
+    """
+
+    phone: str
+    text: str = ""
+    message_type: str = MessageType.TEXT
+    media_url: str | None = None
+    device_id: UUID | None = None
+    is_template: bool = False
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageNow:
+    """A message as it stands, with its last attempt if there was one."""
+
+    message: BroadcastMessage
+    attempt: MessageAttempt | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will happen to it by itself but receipts."""
+        return self.message.status not in OPEN
+
+
+async def queue_one_off(
+    session: AsyncSession, user_id: UUID, wanted: OneOff, *, country: str, now: datetime
+) -> BroadcastMessage:
+    """Write a one-off message into the ledger; the caller commits and then wakes the lane of its device.
+
+    `country` is where local numbers are dialled. Raises `Invalid` naming the field that is wrong, among them the phone of a
+    contact who has opted out, and `Conflict` when no device can ever send it, or when its key stands for another message.
+    """
+    if (known := await _find_key(session, user_id, wanted)) is not None:
+        return known
+    phone = normalise_phone(wanted.phone, country)
+    await _check(session, user_id, wanted, phone)
+    device = await _choose_device(session, user_id, wanted.device_id, now)
+    name, niche = await _recipient(session, user_id, phone, stand_in=wanted.is_template)
+    message = BroadcastMessage(
+        user_id=user_id,
+        device_id=device.id,
+        source=ONE_OFF,
+        recipient_phone=phone,
+        recipient_name=name,
+        recipient_niche=niche,
+        message_type=str(wanted.message_type),
+        content=wanted.text,
+        media_url=wanted.media_url,
+        status=MessageStatus.PENDING,
+        scheduled_at=now,
+        created_at=now,
+    )
+    session.add(message)
+    await session.flush()
+    if wanted.is_template:
+        message.content = render(wanted.text, name=name, phone=phone, niche=niche, seed=message.id)
+    if wanted.key is not None:
+        (await get_owned(session, OneOffKey, user_id, OneOffKey.key == wanted.key)).message_id = message.id
+    await session.flush()
+    return message
+
+
+async def get_message(session: AsyncSession, user_id: UUID, message_id: int) -> MessageNow:
+    """A user's message of any kind; raises `NotFound`."""
+    query = (
+        select_owned(BroadcastMessage, user_id)
+        .add_columns(MessageAttempt)
+        .outerjoin(
+            MessageAttempt,
+            and_(MessageAttempt.message_id == BroadcastMessage.id, MessageAttempt.attempt == BroadcastMessage.attempt),
+        )
+        .where(BroadcastMessage.id == message_id)
+    )
+    row = (await session.execute(query)).first()
+    if row is None:
+        raise NotFound("no such message")
+    return MessageNow(*row)
+
+
+async def wait_for_end(sessions: SessionMaker, user_id: UUID, message_id: int, *, seconds: float) -> MessageNow:
+    """Look at a message until it has ended, for so many seconds at most; each look is a transaction of its own."""
+    give_up_at = asyncio.get_running_loop().time() + seconds
+    pause = _LOOK_SECONDS
+    while True:
+        async with sessions() as session:
+            found = await get_message(session, user_id, message_id)
+        left = give_up_at - asyncio.get_running_loop().time()
+        if found.has_ended or left <= 0:
+            return found
+        await asyncio.sleep(min(pause, left))
+        pause = min(pause * 1.2, _LOOK_SECONDS_AT_MOST)
+
+
+async def _check(session: AsyncSession, user_id: UUID, wanted: OneOff, phone: str) -> None:
+    """Raise `Invalid` with everything that is wrong with what is to be sent."""
+    errors = []
+    if wanted.message_type not in set(MessageType):
+        errors.append(FieldError("message_type", f"must be one of {', '.join(MessageType)}"))
+    if wanted.message_type == MessageType.TEXT and not wanted.text.strip():
+        errors.append(FieldError("message", "is empty"))
+    if len(wanted.text) > MAX_TEXT or "\0" in wanted.text:
+        errors.append(FieldError("message", f"must have at most {MAX_TEXT} characters, none of them NUL"))
+    if wanted.message_type != MessageType.TEXT and wanted.media_url is None:
+        errors.append(FieldError("image_url", f"is required for {wanted.message_type}"))
+    if wanted.is_template:
+        check_template(wanted.text)
+    if referenced_id(wanted.media_url) is not None:
+        await find_media(session, user_id, wanted.media_url or "")
+    opted_out: ColumnElement[bool] = and_(Suppression.phone == phone, Suppression.lifted_at.is_(None))
+    if await session.scalar(select_owned(Suppression, user_id).where(opted_out).limit(1)) is not None:
+        errors.append(FieldError("phone", "has opted out of your messages"))
+    if errors:
+        raise Invalid(errors)
+
+
+async def _choose_device(session: AsyncSession, user_id: UUID, device_id: UUID | None, now: datetime) -> Device:
+    """The device asked for, or in turn one of those that can send, or of the linked ones while none can."""
+    if device_id is not None:
+        try:
+            device = await get_device(session, user_id, device_id)
+        except NotFound as error:
+            raise Invalid.field("device_id", "is no device of yours") from error
+        if not is_linked(device):
+            raise Conflict("the device is not linked; link it first")
+        return device
+    devices = await audience_devices(session, user_id, None, now)
+    usable = [item.device for item in devices if item.can_send] or [item.device for item in devices]
+    if not usable:
+        raise Conflict("no device is linked; link one first")
+    turns = await _turns(session, user_id, now)
+    return min(usable, key=lambda device: turns[device.id])
+
+
+async def _turns(session: AsyncSession, user_id: UUID, now: datetime) -> dict[UUID, tuple[int, datetime]]:
+    """For each device how many one-offs wait on it, and when it may send or was last seen to: whoever has least comes first."""
+    waiting = (
+        select(func.count())
+        .select_from(BroadcastMessage)
+        .where(
+            BroadcastMessage.device_id == Lane.device_id,
+            BroadcastMessage.source == ONE_OFF,
+            BroadcastMessage.status == MessageStatus.PENDING,
+        )
+        .scalar_subquery()
+    )
+    at = func.coalesce(Lane.next_send_at, Lane.last_activity_at)
+    rows = await session.execute(select(Lane.device_id, waiting, at).where(Lane.user_id == user_id))
+    never = datetime.min.replace(tzinfo=now.tzinfo)
+    return {device_id: (count, used_at or never) for device_id, count, used_at in rows.all()}
+
+
+async def _recipient(session: AsyncSession, user_id: UUID, phone: str, *, stand_in: bool) -> tuple[str, str]:
+    """Name and niche of the lead with this number; where there is none, the user may stand in."""
+    lead = await session.scalar(select_owned(Lead, user_id).where(Lead.phone == phone))
+    if lead is not None:
+        return lead.name, lead.niche
+    return ((await session.get_one(User, user_id)).full_name if stand_in else ""), ""
+
+
+async def _find_key(session: AsyncSession, user_id: UUID, wanted: OneOff) -> BroadcastMessage | None:
+    """The message that the key already stands for; else the key is taken, and others who ask for it wait for our commit."""
+    if wanted.key is None:
+        return None
+    if not 1 <= len(wanted.key) <= MAX_KEY or not wanted.key.isprintable():
+        raise Invalid.field("Idempotency-Key", f"must have 1 to {MAX_KEY} printable characters")
+    digest = hashlib.sha256(repr(astuple(wanted)).encode()).digest()
+    row = {"user_id": user_id, "key": wanted.key, "digest": digest}
+    taken = insert(OneOffKey).values(row).on_conflict_do_nothing().returning(OneOffKey.key)
+    if await session.scalar(taken) is not None:
+        return None
+    known = await get_owned(session, OneOffKey, user_id, OneOffKey.key == wanted.key)
+    if known.digest != digest or known.message_id is None:
+        raise Conflict("this Idempotency-Key was used for another message")
+    return await get_owned(session, BroadcastMessage, user_id, BroadcastMessage.id == known.message_id)

@@ -9,6 +9,7 @@ from temporalio import activity
 from activities.imports import sweep_imports
 from activities.resources import Resources
 from siaran.contracts import CampaignInput, LaneInput, RetryInput, SweepResult
+from siaran.incoming import forget_incoming
 from siaran.lanes import wake_lanes
 from siaran.ledger.settlement import sweep_stale_claims
 from siaran.temporal import nudge_campaign, request_retry, restart_lanes, signal_lanes
@@ -87,6 +88,8 @@ class SweepActivities:
         late = {"late": now - LATE, "yesterday": now - timedelta(days=1)}
         async with self._use.sessions.begin() as session:
             stale = await sweep_stale_claims(session, now)
+        async with self._use.sessions.begin() as session:
+            await forget_incoming(session, now)
         async with self._use.sessions() as session:
             campaigns = (await session.execute(_CAMPAIGNS, late)).all()
             retries = (await session.execute(_RETRIES, {"late": late["late"]})).all()

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.activity_log import note
 from siaran.gateway.interface import Incoming
 from siaran.models import ONE_OFF, BroadcastMessage
 from siaran.opt_out_words import find_word
@@ -80,7 +81,7 @@ _SUPPRESS = text("""
     ) AS a(user_id, phone, word, device_id, is_answered)
     ORDER BY a.user_id, a.phone
     ON CONFLICT (user_id, phone) WHERE lifted_at IS NULL DO NOTHING
-    RETURNING user_id, phone, device_id, confirmed_at
+    RETURNING id, user_id, phone, device_id, confirmed_at
 """)
 
 _COUNT_REPLIES = text("""
@@ -237,7 +238,7 @@ async def _suppress(session: AsyncSession, fresh: Sequence[_Heard], now: datetim
     asked = [(message, word) for message in fresh if (word := find_word(message.text, message.owner.words)) is not None]
     if not asked:
         return set()
-    rows = await session.execute(
+    found = await session.execute(
         _SUPPRESS,
         {
             "users": [message.owner.user_id for message, _ in asked],
@@ -248,6 +249,9 @@ async def _suppress(session: AsyncSession, fresh: Sequence[_Heard], now: datetim
             "now": now,
         },
     )
+    rows = found.all()
+    for row in rows:
+        note(session, row.user_id, "opt_out.received", f"opt_out:{row.id}", device_id=row.device_id)
     to_confirm = [row for row in rows if row.confirmed_at is not None]
     if not to_confirm:
         return set()

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import TypedDict
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, not_, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from siaran.audience import EVERY_STATUS, audience_condition
+from siaran.audience import EVERY_STATUS, audience_condition, is_suppressed
 from siaran.devices import get_device
 from siaran.errors import Conflict, FieldError, Invalid
 from siaran.lead_fields import clean_name, clean_niche, clean_note, clean_source, parse_target_status
@@ -44,12 +44,15 @@ class LeadFilter:
     niche: str = ""
     text: str = ""
     device_id: UUID | None = None
+    opted_out: bool | None = None
 
     def condition(self, user_id: UUID) -> ColumnElement[bool]:
         """What a row of `leads` must meet; begins with its owner."""
         conditions = [audience_condition(user_id, self.niche, self.target_status or EVERY_STATUS)]
         if self.device_id is not None:
             conditions.append(Lead.device_id == self.device_id)
+        if self.opted_out is not None:
+            conditions.append(is_suppressed() if self.opted_out else not_(is_suppressed()))
         if text := " ".join(self.text.replace("\0", "").split()):
             conditions.append(_mentions(text))
         return and_(*conditions)

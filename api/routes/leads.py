@@ -1,5 +1,6 @@
 """Leads: create, list, look at, change and delete them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
@@ -7,6 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query, status
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, computed_field, field_validator
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.auth import UserDep
 from api.context import Context, ContextDep
@@ -23,7 +25,8 @@ from siaran.leads import (
     get_lead,
     list_leads,
 )
-from siaran.models import TargetStatus
+from siaran.models import Lead, TargetStatus
+from siaran.opt_outs import find_opt_outs
 
 router = APIRouter(tags=["leads"])
 
@@ -108,7 +111,8 @@ class LeadView(BaseModel):
     consent_at: datetime | None
     created_at: datetime
     updated_at: datetime
-    last_interaction: datetime | None
+    last_interaction: datetime | None = Field(description="When the contact wrote last.")
+    opted_out_at: datetime | None = Field(None, description="Since when the contact is not written to any more.")
 
     @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
     @property
@@ -138,9 +142,10 @@ def read_filter(
         str, Query(max_length=MAX_FILTER, description="Only leads with one of these whole tags, comma-separated.")
     ] = "",
     search: Annotated[str, Query(max_length=MAX_FILTER, description="Only leads whose name or phone contains this.")] = "",
+    opted_out: Annotated[bool | None, Query(description="Only leads who have opted out, or only the others.")] = None,
 ) -> LeadFilter:
     """The query parameters that choose among leads."""
-    return LeadFilter(target_status=target_status, niche=niche, text=search)
+    return LeadFilter(target_status=target_status, niche=niche, text=search, opted_out=opted_out)
 
 
 FilterDep = Annotated[LeadFilter, Depends(read_filter)]
@@ -161,7 +166,8 @@ async def create_lead(body: NewLead, user: UserDep, context: ContextDep) -> Enve
     """Add a lead. A phone that one of your leads has already is refused with 409, which names that lead."""
     async with context.sessions.begin() as session:
         lead = await add_lead(session, user.id, body.values(), country=user.country, now=context.clock())
-    return success(LeadView.model_validate(lead), "Lead created")
+        [view] = await _view(session, user.id, [lead])
+    return success(view, "Lead created")
 
 
 @router.get("/api/leads")
@@ -193,7 +199,8 @@ async def get_device_leads(
 async def show_lead(lead_id: LeadId, user: UserDep, context: ContextDep) -> Envelope[LeadView]:
     """One of your leads."""
     async with context.sessions.begin() as session:
-        return success(LeadView.model_validate(await get_lead(session, user.id, lead_id)))
+        [view] = await _view(session, user.id, [await get_lead(session, user.id, lead_id)])
+    return success(view)
 
 
 @router.put("/api/leads/{lead_id:int}")
@@ -202,7 +209,8 @@ async def edit_lead(lead_id: LeadId, body: LeadChange, user: UserDep, context: C
     """Change the fields that are given; the others stay as they are."""
     async with context.sessions.begin() as session:
         lead = await change_lead(session, user.id, lead_id, body.values(), country=user.country, now=context.clock())
-    return success(LeadView.model_validate(lead), "Lead updated")
+        [view] = await _view(session, user.id, [lead])
+    return success(view, "Lead updated")
 
 
 @router.delete("/api/leads/{lead_id:int}")
@@ -219,5 +227,11 @@ async def _page(wanted: LeadFilter, paging: Paging, user_id: UUID, context: Cont
         leads = await list_leads(
             session, user_id, wanted, limit=paging.fetch, before_id=after[0] if after is not None else None
         )
-    page, next_cursor = paging.cut(leads, lambda lead: (lead.id,))
-    return listed([LeadView.model_validate(lead) for lead in page], next_cursor)
+        page, next_cursor = paging.cut(leads, lambda lead: (lead.id,))
+        return listed(await _view(session, user_id, page), next_cursor)
+
+
+async def _view(session: AsyncSession, user_id: UUID, leads: Sequence[Lead]) -> list[LeadView]:
+    """The leads as their user sees them, with who of them has opted out."""
+    opted_out = await find_opt_outs(session, user_id, [lead.phone for lead in leads])
+    return [LeadView.model_validate(lead).model_copy(update={"opted_out_at": opted_out.get(lead.phone)}) for lead in leads]

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 
 from cli.devices import find_device
 from cli.errors import ExitCode, usage_error
+from cli.files import save
 from cli.output import cell, errors, heading, make_table, print_for
 from cli.session import Json, connected
 
@@ -74,7 +75,7 @@ def export_leads(
                     sys.stdout.buffer.write(piece)
                 sys.stdout.buffer.flush()
                 return
-            size = _save(file, pieces, as_json)
+            size = save(file, pieces, as_json)
     print_for(as_json, {"file": str(file), "bytes": size}, f"Wrote {size:,} bytes to {file}.")
 
 
@@ -93,28 +94,8 @@ def _reading(file: Path, verb: str, as_json: bool) -> Iterator[BinaryIO]:
         yield content
 
 
-def _save(file: Path, pieces: Iterator[bytes], as_json: bool) -> int:
-    """Write beside the file first, so that a broken connection leaves the old one; returns the size in bytes."""
-    draft = file.with_name(f".{file.name}.part")
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), DownloadColumn(), TimeElapsedColumn())
-    size = 0
-    try:
-        with (
-            draft.open("wb") as output,
-            Progress(*columns, console=errors, transient=True, disable=as_json) as progress,
-        ):
-            task = progress.add_task(f"Exporting to {file.name}", total=None)
-            for piece in pieces:
-                size += output.write(piece)
-                progress.update(task, completed=size)
-        draft.replace(file)
-    finally:
-        draft.unlink(missing_ok=True)
-    return size
-
-
 def _write(file: Path, content: bytes) -> None:
-    _save(file, iter([content]), as_json=True)
+    save(file, iter([content]), as_json=True)
 
 
 def _import_view(report: dict[str, Any]) -> RenderableType:

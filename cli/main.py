@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import campaigns, devices, leads, processes, workers
+from cli import campaigns, devices, leads, opt_outs, processes, settings, workers
 from cli.demo import demo
 from cli.doctor import doctor
 from cli.login import login, logout
@@ -23,9 +23,11 @@ for command in (login, logout):
     app.command(rich_help_panel=USE)(command)
 for name, group in {
     "leads": leads.app,
+    "optouts": opt_outs.app,
     "campaigns": campaigns.app,
     "devices": devices.app,
     "workers": workers.app,
+    "settings": settings.app,
 }.items():
     app.add_typer(group, name=name, rich_help_panel=USE)
 

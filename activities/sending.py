@@ -23,7 +23,7 @@ from siaran.gateway.interface import DeviceState, NotConnected, RateLimited, Res
 from siaran.ledger.claims import Claim, ClaimRequest, FencedError
 from siaran.ledger.group_commit import GroupCommit
 from siaran.ledger.settlement import open_claims
-from siaran.models import MessageStatus
+from siaran.models import AttemptOutcome, MessageStatus
 from siaran.pacing import draw_gap
 from siaran.settings import Settings
 
@@ -216,7 +216,7 @@ class SendActivities:
         gap = draw_gap(claim.min_delay_seconds, claim.max_delay_seconds)
         began_at = self._clock()
         desk.window.add(began_at)
-        desk.next_at = began_at + gap
+        desk.next_at = desk.recorded_next_at = began_at + gap
         record, error = await self._shielded(desk, self._transmitter.transmit(claim, gap=gap))
         desk.is_settled = True
         tally.statuses[record.status] += 1
@@ -238,6 +238,8 @@ class SendActivities:
             base = record_of(claim, claim.attempted_at, desk.next_at)
             record = await self._shielded(desk, self._transmitter.settle(claim, base))
             tally.statuses[record.status] += 1
+            if record.outcome is AttemptOutcome.NOT_ATTEMPTED:
+                desk.next_at = desk.recorded_next_at
         desk.is_settled = True
 
     async def _shielded(self, desk: Desk, work: Coroutine[Any, Any, Answer]) -> Answer:

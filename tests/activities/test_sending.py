@@ -14,9 +14,10 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
 from activities import sending
+from siaran.attempt_keys import attempt_key
 from siaran.clock import system_clock
 from siaran.contracts import SendInput, SendResult, SliceEnd
-from siaran.gateway.interface import Body, DeviceRef, DeviceState
+from siaran.gateway.interface import Body, DeviceRef, DeviceState, MessageType, Receipt, ReceiptKind
 from siaran.gateway.interface import SendResult as Acknowledgement
 from siaran.gateway.simulated import SimulatedTransport
 from siaran.gateway.simulated_network import SimulatedNetwork
@@ -179,6 +180,88 @@ async def test_a_new_host_waits_out_the_gap_after_the_last_message(sender: Sende
     assert (result.sent, result.ended) == (0, SliceEnd.WINDOW)
     assert result.next_at is not None
     assert abs(result.next_at - next_at) < timedelta(seconds=1)
+
+
+async def transmit_and_die(sender: Sender, device: Device) -> None:
+    """What a host leaves behind that is killed between a transmission and its record."""
+    claim = await sender.ledger.claimed(device, at=system_clock())
+    key = attempt_key(sender.host._sends._transmitter.secret, claim.message_id, claim.attempt)
+    await sender.transport.send(device.id, claim.phone, Body(MessageType.TEXT, claim.content), key)
+
+
+async def test_a_new_host_waits_out_the_gap_of_a_transmission_that_nobody_recorded(sender: Sender) -> None:
+    device = await sender.add_device()
+    _, ids = await sender.add_messages(device, 3, min_delay_seconds=20, max_delay_seconds=40)
+    assert (await sender.send(device)).sent == 1
+    over_at = system_clock() - timedelta(seconds=1)
+    await sender.ledger.change(await sender.ledger.lane(device), next_send_at=over_at)
+    died_at = system_clock()
+    await transmit_and_die(sender, device)
+    sender.activities.forget(device.id)
+
+    result = await sender.send(device)
+
+    assert (result.unknown, result.ended) == (1, SliceEnd.WINDOW)
+    assert result.next_at is not None
+    assert timedelta(seconds=39) < result.next_at - died_at < timedelta(seconds=41)
+    assert await sender.statuses(ids) == ["sent", "unknown", "pending"]
+    sender.activities.forget(device.id)
+    again = await sender.send(device)
+    assert again.next_at is not None
+    assert abs(again.next_at - result.next_at) < timedelta(seconds=1), "the gap is recorded with the outcome"
+
+
+async def test_the_gap_is_kept_also_where_a_receipt_has_settled_the_transmission_first(sender: Sender) -> None:
+    await sender.network.configure(delivered_rate=1, delivered_seconds=(0, 0))
+    device = await sender.add_device()
+    _, ids = await sender.add_messages(device, 2, min_delay_seconds=20, max_delay_seconds=40)
+    died_at = system_clock()
+    await transmit_and_die(sender, device)
+    [attempt] = await sender.ledger.attempts(ids[0])
+    async with sender.ledger.sessions.begin() as session:
+        statement = text("UPDATE message_attempts SET whatsapp_id = 'known' WHERE message_id = :id")
+        await session.execute(statement, {"id": attempt.message_id})
+    await sender.ledger.receive(Receipt(device.id, "known", ReceiptKind.DELIVERED, system_clock()))
+
+    result = await sender.send(device)
+
+    assert await sender.statuses(ids) == ["delivered", "pending"]
+    assert result.next_at is not None
+    assert timedelta(seconds=39) < result.next_at - died_at < timedelta(seconds=41)
+
+
+async def test_a_claim_that_was_never_transmitted_leaves_no_gap(sender: Sender) -> None:
+    device = await sender.add_device()
+    _, ids = await sender.add_messages(device, 2, min_delay_seconds=20, max_delay_seconds=40)
+    await sender.ledger.claimed(device, at=system_clock())
+
+    assert (await sender.send(device)).sent == 1
+
+    assert await sender.statuses(ids) == ["sent", "pending"]
+
+
+async def test_a_gap_that_was_recorded_is_not_taken_for_a_longer_one(sender: Sender) -> None:
+    device = await sender.add_device()
+    await sender.add_messages(device, 2, min_delay_seconds=1, max_delay_seconds=3000)
+    first = await sender.send(device)
+    assert first.next_at is not None
+    sender.activities.forget(device.id)
+
+    again = await sender.send(device)
+
+    assert again.next_at is not None
+    assert abs(again.next_at - first.next_at) < timedelta(seconds=1)
+
+
+async def test_a_device_that_warms_up_keeps_its_cap_also_at_a_host_that_has_just_got_it(sender: Sender) -> None:
+    sender.use_slices()
+    device = await sender.add_device(warm_up_started_at=system_clock(), warm_up_first_day=2, warm_up_daily_step=1)
+    _, ids = await sender.add_messages(device, 4)
+    for _ in range(3):
+        assert (await sender.send(device)).ended is SliceEnd.CAP
+        sender.activities.forget(device.id)
+
+    assert await sender.statuses(ids) == ["sent", "sent", "pending", "pending"]
 
 
 async def test_a_device_that_has_used_up_its_cap_waits_and_says_until_when(sender: Sender) -> None:

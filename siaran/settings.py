@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     server: str = Field(default_factory=socket.gethostname, validation_alias=_alias("SIARAN_SERVER"))
     bind: str = Field("127.0.0.1", validation_alias=_alias("SIARAN_BIND"))
     port: int = Field(3000, validation_alias=_alias("APP_PORT", "PORT"), ge=1, le=65535)
+    metrics_bind: str = Field("", validation_alias=_alias("SIARAN_METRICS_BIND"), pattern=r"^$|^[^\s:]+:\d{1,5}$")
     trusted_proxies: str = Field("", validation_alias=_alias("FORWARDED_ALLOW_IPS"))
     debug: bool = Field(False, validation_alias=_alias("APP_DEBUG"))
     app_os: str = Field("Siaran", validation_alias=_alias("APP_OS"))

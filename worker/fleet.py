@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.db import SessionMaker, open_database
 from siaran.logging import configure_logging
+from siaran.metrics import serve_metrics
 from siaran.models import TransportKind
 from siaran.processes import spawn
 from siaran.settings import Settings, get_settings
@@ -235,6 +236,7 @@ def main() -> None:
     """Keep the device hosts of this server running."""
     settings = get_settings()
     configure_logging(debug=settings.debug)
+    serve_metrics(settings, "fleet")
     uvloop.run(run_fleet(settings))
 
 

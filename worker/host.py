@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
@@ -27,6 +28,7 @@ from siaran.ledger.claims import Claim, ClaimRequest, FencedError, claim_message
 from siaran.ledger.group_commit import OUTAGES, GroupCommit
 from siaran.ledger.records import Record, record_outcomes
 from siaran.logging import configure_logging
+from siaran.metrics import count_messages, serve_metrics
 from siaran.settings import Settings, get_settings
 from siaran.temporal import connect
 from worker.connections import Connections
@@ -144,6 +146,8 @@ class Host:
     async def _record(self, records: Sequence[Record]) -> Sequence[None]:
         async with self._sessions.begin() as session:
             await record_outcomes(session, records)
+        for status, count in Counter(record.status for record in records).items():
+            count_messages(status.value, count)
         return [None] * len(records)
 
 
@@ -188,6 +192,7 @@ def main(host_id: Annotated[int, typer.Option(help="The id of this host's row, m
     """Hold the connections of the devices that the fleet gives to this host."""
     settings = get_settings()
     configure_logging(debug=settings.debug)
+    serve_metrics(settings, "host", str(host_id))
     uvloop.run(run_host(host_id, settings))
 
 

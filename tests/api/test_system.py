@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from fastapi import FastAPI
@@ -12,9 +13,13 @@ from pydantic import SecretStr
 
 from api.app import create_app
 from api.routes.system import redacted_url
-from siaran.db import make_engine, make_sessions
+from siaran.clock import system_clock
+from siaran.db import SessionMaker, make_engine, make_sessions
+from siaran.models import LaneState, MessageStatus
 from siaran.settings import Settings
 from tests.api.conftest import BASE_URL, log_in, register
+from tests.factories import add_device, add_host
+from tests.ledger.driver import Ledger
 
 CLOSED_PORT = 9
 
@@ -146,6 +151,31 @@ async def test_metrics_count_requests_by_route_and_never_by_path(api: AsyncClien
     assert "60123456789" not in metrics
     assert "6b7e6c9e" not in metrics
     assert "# TYPE siaran_devices gauge" in metrics
+
+
+async def test_metrics_tell_of_hosts_lanes_and_messages_of_everybody(api: AsyncClient, sessions: SessionMaker):
+    ledger = Ledger(sessions)
+    await ledger.open()
+    ended = await ledger.device()
+    async with sessions.begin() as session:
+        dead = await add_host(session, expires_at=system_clock() - timedelta(minutes=1))
+        await add_device(session, ledger.user, dead)
+    campaign = await ledger.campaign()
+    await ledger.messages(campaign, ended, 3)
+    await ledger.messages(campaign, ended, 2, status=MessageStatus.SENT)
+    lane = await ledger.lane(ended)
+    late_at = system_clock() - timedelta(seconds=90)
+    await ledger.change(lane, state=LaneState.RUNNING, last_activity_at=late_at, updated_at=late_at)
+
+    metrics = (await api.get("/metrics")).text
+
+    assert "siaran_hosts 1.0" in metrics
+    assert 'siaran_campaign_messages{status="pending"} 3.0' in metrics
+    assert 'siaran_campaign_messages{status="sent"} 2.0' in metrics
+    assert 'siaran_campaign_messages{status="failed"} 0.0' in metrics
+    lateness = re.search(r"^siaran_lane_lateness_seconds (.*)$", metrics, re.MULTILINE)
+    assert lateness is not None
+    assert 90 <= float(lateness[1]) < 120
 
 
 async def test_every_answer_carries_security_headers_and_an_id(api: AsyncClient):

@@ -2,8 +2,10 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 
 import pytest
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from sqlalchemy import text
 
@@ -174,6 +176,20 @@ async def test_receipts_reach_the_ledger(running_host: RunningHost) -> None:
 
     await until(is_delivered)
     await running_host.ledger.check()
+
+
+async def test_what_a_host_records_is_counted_for_prometheus(running_host: RunningHost) -> None:
+    device, campaign = await running_host.add_device(), await running_host.ledger.campaign()
+    await running_host.reach(device, DeviceStatus.ONLINE)
+    await running_host.ledger.messages(campaign, device, 2)
+    counted = partial(REGISTRY.get_sample_value, "siaran_messages_total", {"status": "sent"})
+    before = counted() or 0
+
+    for _ in range(2):
+        claim = await running_host.ledger.claimed(device, at=system_clock())
+        await running_host.host._sends._transmitter.transmit(claim, gap=timedelta(0))
+
+    assert counted() == before + 2
 
 
 async def test_a_receipt_stays_with_the_network_until_it_is_committed(running_host: RunningHost, network_url: str) -> None:

@@ -36,6 +36,8 @@ TAGS = [
     {"name": "linking", "description": "Linking devices by QR code or pairing code, logging out, reconnecting."},
     {"name": "leads", "description": "Contacts: editing, filtering, import and export as CSV."},
     {"name": "campaigns", "description": "One message to all leads that match."},
+    {"name": "media", "description": "Images, videos and documents that messages carry."},
+    {"name": "messages", "description": "Single messages: test sends, and what became of a message."},
     {"name": "workers", "description": "The lanes in which devices send."},
     {"name": "system", "description": "Health, status and metrics."},
 ]

@@ -6,11 +6,10 @@ from dataclasses import astuple, dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from siaran.audience import audience_devices
 from siaran.db import SessionMaker
 from siaran.devices import get_device, is_linked
 from siaran.errors import Conflict, FieldError, Invalid, NotFound
@@ -20,6 +19,8 @@ from siaran.models import (
     ONE_OFF,
     BroadcastMessage,
     Device,
+    DeviceStatus,
+    Host,
     Lane,
     Lead,
     MessageAttempt,
@@ -165,7 +166,7 @@ async def _check(session: AsyncSession, user_id: UUID, wanted: OneOff, phone: st
 
 
 async def _choose_device(session: AsyncSession, user_id: UUID, device_id: UUID | None, now: datetime) -> Device:
-    """The device asked for, or in turn one of those that can send, or of the linked ones while none can."""
+    """The device asked for, or the one whose turn it is."""
     if device_id is not None:
         try:
             device = await get_device(session, user_id, device_id)
@@ -174,30 +175,44 @@ async def _choose_device(session: AsyncSession, user_id: UUID, device_id: UUID |
         if not is_linked(device):
             raise Conflict("the device is not linked; link it first")
         return device
-    devices = await audience_devices(session, user_id, None, now)
-    usable = [item.device for item in devices if item.can_send] or [item.device for item in devices]
-    if not usable:
+    chosen = await session.scalar(_next_device(user_id, now))
+    if chosen is None:
         raise Conflict("no device is linked; link one first")
-    turns = await _turns(session, user_id, now)
-    return min(usable, key=lambda device: turns[device.id])
+    return chosen
 
 
-async def _turns(session: AsyncSession, user_id: UUID, now: datetime) -> dict[UUID, tuple[int, datetime]]:
-    """For each device how many one-offs wait on it, and when it may send or was last seen to: whoever has least comes first."""
+def _next_device(user_id: UUID, now: datetime) -> Select[Device]:
+    """The device whose turn it is: one that can send, on which the fewest one-offs wait, and which is free first."""
+    can_send = and_(
+        Device.status == DeviceStatus.ONLINE,
+        Host.id.is_not(None),
+        Lane.paused_at.is_(None),
+        or_(Device.restricted_until_at.is_(None), Device.restricted_until_at <= now),
+    )
     waiting = (
         select(func.count())
         .select_from(BroadcastMessage)
         .where(
-            BroadcastMessage.device_id == Lane.device_id,
+            BroadcastMessage.device_id == Device.id,
             BroadcastMessage.source == ONE_OFF,
             BroadcastMessage.status == MessageStatus.PENDING,
         )
         .scalar_subquery()
     )
-    at = func.coalesce(Lane.next_send_at, Lane.last_activity_at)
-    rows = await session.execute(select(Lane.device_id, waiting, at).where(Lane.user_id == user_id))
-    never = datetime.min.replace(tzinfo=now.tzinfo)
-    return {device_id: (count, used_at or never) for device_id, count, used_at in rows.all()}
+    free_at = func.coalesce(Lane.next_send_at, Lane.last_activity_at)
+    return (
+        select_owned(Device, user_id)
+        .join(Lane, Lane.device_id == Device.id)
+        .outerjoin(Host, and_(Host.id == Device.host_id, Host.ended_at.is_(None), Host.expires_at > func.now()))
+        .where(
+            Device.deleted_at.is_(None),
+            Device.is_active,
+            Device.jid.is_not(None),
+            Device.status.not_in([DeviceStatus.LOGGED_OUT, DeviceStatus.BANNED]),
+        )
+        .order_by(can_send.desc(), waiting, free_at.asc().nulls_first(), Device.created_at, Device.id)
+        .limit(1)
+    )
 
 
 async def _recipient(session: AsyncSession, user_id: UUID, phone: str, *, stand_in: bool) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from tests.api.campaign_rows import (
     user_id_of,
 )
 from tests.api.conftest import PASSWORD, log_in, register
+from tests.media_files import mp4, pdf, upload
 
 KL = ZoneInfo("Asia/Kuala_Lumpur")
 
@@ -37,7 +38,8 @@ async def create_error(client: AsyncClient, **fields: Any) -> dict[str, str]:
 
 async def test_a_created_campaign_is_scheduled_and_shown_with_every_field(api):
     client = await register(api)
-    created = await create(client, niche="exstart, ITADRESS", time_schedule="09:05", image_url="https://cdn.example.com/a.jpg")
+    image = await upload(client)
+    created = await create(client, niche="exstart, ITADRESS", time_schedule="09:05", image_url=image)
     assert created == await show(client, created["id"])
     assert isinstance(created["id"], int)
     assert created["scheduled_time"] == created["time_schedule"] == "09:05"
@@ -51,7 +53,7 @@ async def test_a_created_campaign_is_scheduled_and_shown_with_every_field(api):
         "niche": "exstart, ITADRESS",
         "target_status": "prospect",
         "message": "Hi {{name}}",
-        "image_url": "https://cdn.example.com/a.jpg",
+        "image_url": image,
         "message_type": "image",
         "campaign_date": TOMORROW,
         "min_delay_seconds": 10,
@@ -117,6 +119,8 @@ WRONG_FIELDS: list[tuple[dict[str, object], str]] = [
     ({"max_delay_seconds": 10**9}, "max_delay_seconds"),
     ({"image_url": "file:///etc/passwd"}, "image_url"),
     ({"image_url": "/media/../../etc/passwd"}, "image_url"),
+    ({"image_url": "/api/media/1"}, "image_url"),
+    ({"image_url": "https://me:secret@a.example/b.jpg"}, "image_url"),
     ({"image_url": "https://"}, "image_url"),
     ({"message_type": "video"}, "message_type"),
     ({"message_type": "poll"}, "message_type"),
@@ -148,12 +152,23 @@ async def test_all_that_is_wrong_is_said_at_once(api):
     assert set(wrong) == {"title", "message", "image_url", "min_delay_seconds"}
 
 
-async def test_an_image_needs_no_message_and_may_be_a_video(api):
+async def test_what_goes_out_follows_from_the_file(api):
     client = await register(api)
-    picture = await create(client, message="", image_url="https://cdn.example.com/a.jpg")
-    assert picture["message_type"] == "image"
-    video = await create(client, message="", image_url="https://cdn.example.com/a.mp4", message_type="video")
-    assert video["message_type"] == "video"
+    files = {"image": await upload(client), "video": await upload(client, mp4()), "document": await upload(client, pdf())}
+    for kind, url in files.items():
+        created = await create(client, message="", image_url=url)
+        assert (created["message_type"], created["image_url"], created["message"]) == (kind, url, "")
+    path = f"/api/campaigns/{created['id']}"
+    assert (await create(client, image_url=files["image"], message_type="document"))["message_type"] == "document"
+    for wrong in ("image", "video"):
+        errors = await create_error(client, image_url=files["document"], message_type=wrong)
+        assert errors == {"message_type": f"cannot be {wrong}: image_url holds a document (application/pdf)"}
+    for kind, url in files.items():
+        created = (await client.put(path, json={**created, "image_url": url})).json()["results"]
+        assert created["message_type"] == kind
+    unknown = f"/api/media/{uuid4()}"
+    assert (await client.put(path, json={"image_url": unknown})).json()["errors"][0]["field"] == "image_url"
+    assert "no media of yours" in (await create_error(client, image_url=unknown))["image_url"]
 
 
 async def test_a_campaign_can_be_restricted_to_ones_own_device_only(api, sessions):
@@ -233,9 +248,8 @@ async def test_a_filter_that_cannot_be_read_is_refused_by_name(api):
 
 async def test_an_edit_of_one_field_blanks_no_other(api):
     client = await register(api)
-    created = await create(
-        client, niche="EXSTART", image_url="https://cdn.example.com/a.jpg", scheduled_time="09:00", min_delay_seconds=5
-    )
+    image = await upload(client)
+    created = await create(client, niche="EXSTART", image_url=image, scheduled_time="09:00", min_delay_seconds=5)
     answer = await client.put(f"/api/campaigns/{created['id']}", json={"title": "New"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["results"] == created | {"title": "New", "updated_at": answer.json()["results"]["updated_at"]}
@@ -253,7 +267,7 @@ async def test_nulls_and_an_empty_time_change_nothing(api):
 async def test_an_empty_text_clears_what_may_be_empty(api, sessions):
     client = await register(api)
     device = await add_device(sessions, await user_id_of(sessions))
-    created = await create(client, niche="EXSTART", image_url="https://cdn.example.com/a.jpg", device_id=str(device))
+    created = await create(client, niche="EXSTART", image_url=await upload(client), device_id=str(device))
     answer = await client.put(f"/api/campaigns/{created['id']}", json={"niche": "", "image_url": "", "device_id": ""})
     edited = answer.json()["results"]
     assert (edited["niche"], edited["image_url"], edited["device_id"], edited["message_type"]) == ("", None, None, "text")
@@ -263,7 +277,7 @@ async def test_an_empty_text_clears_what_may_be_empty(api, sessions):
 
 async def test_what_was_read_can_be_written_back_unchanged_in_any_phase(api, sessions, clock):
     client = await register(api)
-    created = await create(client, scheduled_time="09:00", image_url="https://cdn.example.com/a.jpg")
+    created = await create(client, scheduled_time="09:00", image_url=await upload(client))
     clock.advance(timedelta(days=3))  # its date is in the past by now
     client = await log_in(api, email="aisyah@example.com", password=PASSWORD)
     for status in ("scheduled", "sending", "waiting", "paused"):
@@ -308,7 +322,7 @@ async def edit_under_way(client: AsyncClient, sessions: SessionMaker, status: st
     content = {
         "title": "T",
         "message": "M",
-        "image_url": "https://a.example/b.jpg",
+        "image_url": await upload(client),
         "min_delay_seconds": 1,
         "max_delay_seconds": 2,
     }
@@ -393,6 +407,8 @@ EVERY_PATH = [
     ("POST", "/cancel", None),
     ("POST", "/reschedule", {"campaign_date": TOMORROW}),
     ("POST", "/copy", None),
+    ("GET", "/preview", None),
+    ("POST", "/test", {"phone": "0123456789"}),
     ("POST", "/retry-failed", None),
     ("POST", "/device/{device}/retry-failed", None),
     ("POST", "/messages/{message}/retry", None),

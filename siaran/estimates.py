@@ -1,17 +1,19 @@
-"""How long a campaign will take, from its delays and the caps of its devices."""
+"""How messages spread over devices, when the last of them will have gone out, and how to say so."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
+from siaran.forecasts import Forecast, LaneLoad, OpenTimes, Queue
+from siaran.quiet_hours import SendingHours
 
-@dataclass(frozen=True, slots=True)
-class Caps:
-    """How many messages a device may send within any minute, hour and day."""
+STRIDES = 50_000
+"""How many strides the lanes of an estimate share."""
 
-    per_minute: int
-    per_hour: int
-    per_day: int
+FEWEST_STRIDES = 40
+"""How far each lane is played at least."""
+
+HORIZON = timedelta(days=36_525)
+"""No estimate reaches further ahead."""
 
 
 def spread_evenly(messages: int, devices: int) -> list[int]:
@@ -22,38 +24,29 @@ def spread_evenly(messages: int, devices: int) -> list[int]:
     return [share + (1 if position < rest else 0) for position in range(devices)]
 
 
-def device_duration(messages: int, caps: Caps, *, min_delay_seconds: float, max_delay_seconds: float) -> timedelta:
-    """How long one device takes from its first message to the start of its last.
+def finish_times(
+    shares: Sequence[tuple[int, LaneLoad]],
+    *,
+    min_delay_seconds: float,
+    max_delay_seconds: float,
+    starts_at: datetime,
+    now: datetime,
+    hours: SendingHours | None = None,
+) -> list[datetime | None]:
+    """When each device sends the last of its share of a campaign whose first messages may go at `starts_at`.
 
-    The mean delay lies between two messages; whoever has used up a cap waits until its window is over. Other campaigns on the
-    same device, quiet hours and the time a transmission itself takes are not in it.
+    None for a device without a share. Without `hours` every hour is open. Raises `ValueError` for hours that never are.
     """
-    if messages <= 1:
-        return timedelta(0)
-    gap = (min_delay_seconds + max_delay_seconds) / 2
-
-    def within_minute(count: int) -> float:
-        windows, rest = divmod(count, caps.per_minute)
-        return windows * max(60.0, caps.per_minute * gap) + rest * gap
-
-    def within_hour(count: int) -> float:
-        windows, rest = divmod(count, caps.per_hour)
-        return windows * max(3_600.0, within_minute(caps.per_hour)) + within_minute(rest)
-
-    windows, rest = divmod(messages - 1, caps.per_day)
-    return timedelta(seconds=windows * max(86_400.0, within_hour(caps.per_day)) + within_hour(rest))
-
-
-def campaign_duration(
-    shares: Sequence[tuple[int, Caps]], *, min_delay_seconds: float, max_delay_seconds: float
-) -> timedelta | None:
-    """How long a campaign takes whose devices send their shares side by side; `None` where no device can send."""
-    if not shares:
-        return None
-    return max(
-        device_duration(messages, caps, min_delay_seconds=min_delay_seconds, max_delay_seconds=max_delay_seconds)
-        for messages, caps in shares
-    )
+    loads = [(messages, load) for messages, load in shares if messages]
+    # Devices that have done nothing yet are alike.
+    known: dict[tuple[int, LaneLoad], datetime | None] = dict.fromkeys(loads)
+    strides = max(FEWEST_STRIDES, STRIDES // max(1, len(known)))
+    open_times = OpenTimes(hours, now)
+    for messages, load in known:
+        own = Queue(messages, min_delay_seconds, max_delay_seconds)
+        finish = Forecast(load, own, now, open_times, strides).finish(starts_at)
+        known[messages, load] = datetime.fromtimestamp(min(finish, (now + HORIZON).timestamp()), UTC)
+    return [known.get((messages, load)) for messages, load in shares]
 
 
 def describe_duration(duration: timedelta) -> str:

@@ -25,7 +25,6 @@ from api.campaigns import (
 from api.context import Context, ContextDep
 from api.envelope import Envelope, success
 from siaran import campaigns
-from siaran.audience import DeviceShare, Preflight, check_before_start
 from siaran.campaign_fields import MAX_TITLE
 from siaran.campaign_reports import Counts, counts_of
 from siaran.campaign_retries import request_campaign_retry, request_message_retry
@@ -33,6 +32,7 @@ from siaran.campaigns import devices_with_pending, get_campaign
 from siaran.errors import Invalid
 from siaran.estimates import describe_duration
 from siaran.models import Campaign, DeviceStatus
+from siaran.preflight import DeviceShare, Preflight, check_before_start
 
 router = APIRouter(tags=["campaigns"])
 
@@ -45,6 +45,10 @@ class PreflightDevice(BaseModel):
     status: DeviceStatus
     can_send: bool = Field(description="Whether it could send at this moment.")
     messages: int = Field(description="How many messages it would get; they wait while it cannot send.")
+    backlog: int = Field(description="Messages of other campaigns and sequences under way that it sends in turn with them.")
+    finishes_at: datetime | None = Field(
+        description="When it has sent its last; `null` without messages, or if it cannot send."
+    )
 
     @classmethod
     def of(cls, share: DeviceShare) -> "PreflightDevice":
@@ -55,6 +59,8 @@ class PreflightDevice(BaseModel):
             status=share.device.status,
             can_send=share.can_send,
             messages=share.messages,
+            backlog=share.backlog,
+            finishes_at=share.finishes_at,
         )
 
 
@@ -63,30 +69,41 @@ class PreflightView(BaseModel):
 
     matched: int = Field(description="Leads that match niche and target status.")
     suppressed: int = Field(description="Those of them who have opted out and are not written to.")
-    recipients: int = Field(description="matched - suppressed.")
-    waiting: int = Field(description="Recipients for whom no device can send at this moment.")
+    limited: int = Field(description="Those who by then have had as many messages as the user allows, and are passed over.")
+    without_device: int = Field(description="Those without a device of their own, which the strategy `owner` cannot write to.")
+    recipients: int = Field(description="matched - suppressed - limited - without_device.")
+    duplicates: int = Field(0, description="Always 0: a lead is unique by phone; duplicates show when leads are imported.")
+    invalid: int = Field(description="Recipients whose number had no WhatsApp account in an earlier campaign; tried again.")
+    messages: int = Field(description="How many messages that is, or are left of a campaign under way.")
+    waiting: int = Field(description="Messages for which no device can send at this moment.")
     devices_total: int = Field(description="Linked devices that take part.")
     devices_usable: int = Field(description="Those of them that can send at this moment.")
     devices: list[PreflightDevice]
     starts_at: datetime
-    finishes_at: datetime | None = Field(description="Estimated from delays and caps; `null` while no device can send.")
+    finishes_at: datetime | None = Field(
+        description="Estimated from delays, caps, sending hours and backlog; `null` while no device can send."
+    )
     estimated_seconds: int | None
     estimate: str = Field(description="The duration in words.", examples=["about 3.7 hours"])
 
     @classmethod
     def of(cls, preflight: Preflight) -> "PreflightView":
         """The same with the end worked out."""
-        duration = preflight.duration
+        audience, duration = preflight.audience, preflight.duration
         return cls(
-            matched=preflight.matched,
-            suppressed=preflight.suppressed,
-            recipients=preflight.recipients,
+            matched=audience.matched,
+            suppressed=audience.suppressed,
+            limited=audience.limited,
+            without_device=audience.without_device,
+            recipients=audience.recipients,
+            invalid=audience.invalid,
+            messages=preflight.messages,
             waiting=preflight.waiting,
             devices_total=len(preflight.shares),
             devices_usable=sum(share.can_send for share in preflight.shares),
             devices=[PreflightDevice.of(share) for share in preflight.shares],
             starts_at=preflight.starts_at,
-            finishes_at=None if duration is None else preflight.starts_at + duration,
+            finishes_at=preflight.finishes_at,
             estimated_seconds=None if duration is None else round(duration.total_seconds()),
             estimate="no device can send at the moment" if duration is None else describe_duration(duration),
         )

@@ -2,21 +2,17 @@
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
-from uuid import UUID
 
 import pytest
 from httpx import AsyncClient
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from siaran.contracts import device_workflow_id
 from siaran.db import SessionMaker
-from siaran.models import Device, DeviceStatus, Lane, LaneState
+from siaran.models import Lane, LaneState
 from tests.api.campaign_rows import (
     TOMORROW,
-    Row,
     add_device,
-    add_leads,
     add_messages,
     create,
     put_under_way,
@@ -170,106 +166,3 @@ async def test_a_copy_with_a_date_is_scheduled_for_it(api):
     assert untitled.json()["results"]["title"] == original["title"]
     refused = await client.post(f"/api/campaigns/{original['id']}/copy", json={"scheduled_time": "10:00"})
     assert refused.status_code == 422
-
-
-async def preflight(client: AsyncClient, campaign: Row) -> Row:
-    answer = await client.get(f"/api/campaigns/{campaign['id']}/preflight")
-    assert answer.status_code == 200, answer.text
-    results: Row = answer.json()["results"]
-    return results
-
-
-async def test_preflight_counts_the_audience_by_whole_tags_and_status(api, sessions):
-    client = await register(api)
-    user_id = await user_id_of(sessions)
-    await add_leads(sessions, user_id, 3, niche="EXSTART,ITADRESS", suppressed=1)
-    await add_leads(sessions, user_id, 2, niche="ITADRESS2")
-    await add_leads(sessions, user_id, 4, niche="ITADRESS", target_status="customer")
-    await register(api, email="badrul@example.com")
-    await add_leads(sessions, await user_id_of(sessions, "badrul@example.com"), 5, niche="ITADRESS")
-
-    async def counted(**fields: Any) -> tuple[int, int]:
-        found = await preflight(client, await create(client, **fields))
-        assert found["recipients"] == found["matched"] - found["suppressed"]
-        return found["matched"], found["suppressed"]
-
-    assert await counted(niche="itadress") == (3, 1)
-    assert await counted(niche="ITADRESS2,exstart") == (5, 1)
-    assert await counted(niche="ITADRES") == (0, 0)
-    assert await counted(niche="") == (5, 1)
-    assert await counted(niche="ITADRESS", target_status="customer") == (4, 0)
-
-
-async def test_preflight_spreads_ten_thousand_over_fifteen_devices_in_about_3_7_hours(api, sessions):
-    client = await register(api)
-    user_id = await user_id_of(sessions)
-    await add_leads(sessions, user_id, 10_000)
-    for number in range(15):
-        await add_device(sessions, user_id, f"device {number}")
-    await add_device(sessions, user_id, "away", status=DeviceStatus.OFFLINE)
-    await add_device(sessions, user_id, "banned", status=DeviceStatus.BANNED)
-    campaign = await create(client)
-    found = await preflight(client, campaign)
-    assert (found["devices_total"], found["devices_usable"], found["recipients"], found["waiting"]) == (16, 15, 10_000, 0)
-    assert sum(device["messages"] for device in found["devices"]) == 10_000
-    assert {device["messages"] for device in found["devices"] if device["can_send"]} == {666, 667}
-    assert found["estimate"] == "about 3.7 hours"
-    assert found["starts_at"] == campaign["scheduled_at"]
-    took = datetime.fromisoformat(found["finishes_at"]) - datetime.fromisoformat(found["starts_at"])
-    assert took == timedelta(seconds=found["estimated_seconds"]) == timedelta(seconds=666 * 20)
-
-
-async def test_preflight_gives_owned_leads_to_their_own_device(api, sessions):
-    client = await register(api)
-    user_id = await user_id_of(sessions)
-    near, away = (
-        await add_device(sessions, user_id, "near"),
-        await add_device(sessions, user_id, "away", status=DeviceStatus.OFFLINE),
-    )
-    await add_leads(sessions, user_id, 3, device_id=near)
-    await add_leads(sessions, user_id, 2, device_id=away)
-    await add_leads(sessions, user_id, 1)
-    found = await preflight(client, await create(client, device_strategy="owner"))
-    assert {device["name"]: device["messages"] for device in found["devices"]} == {"near": 4, "away": 2}
-    assert found["waiting"] == 2
-
-
-async def test_preflight_without_a_device_says_so_instead_of_guessing(api, sessions):
-    client = await register(api)
-    user_id = await user_id_of(sessions)
-    await add_leads(sessions, user_id, 3)
-    away = await add_device(sessions, user_id, "away", status=DeviceStatus.OFFLINE)
-    found = await preflight(client, await create(client))
-    assert (found["waiting"], found["finishes_at"], found["estimated_seconds"]) == (3, None, None)
-    assert found["estimate"] == "no device can send at the moment"
-    async with sessions.begin() as session:
-        await session.execute(update(Device).where(Device.id == away).values(jid=None))
-    assert (await preflight(client, await create(client)))["devices"] == []
-
-
-async def test_a_device_that_is_held_up_is_not_counted_on(api, sessions, clock):
-    client = await register(api)
-    user_id = await user_id_of(sessions)
-    await add_leads(sessions, user_id, 2)
-    later = clock() + timedelta(hours=1)
-    for name, statement in {
-        "stopped": update(Lane).values(paused_at=clock()),
-        "restricted": update(Device).values(restricted_until_at=later),
-        "hostless": update(Device).values(host_id=None),
-        "deleted": update(Device).values(deleted_at=clock()),
-    }.items():
-        device = await add_device(sessions, user_id, name)
-        campaign = await create(client, device_id=str(device))
-        assert (await preflight(client, campaign))["devices_usable"] == 1
-        async with sessions.begin() as session:
-            await session.execute(statement)
-        assert (await preflight(client, campaign))["devices_usable"] == 0, name
-
-
-async def test_a_campaign_for_one_device_is_estimated_on_that_device(api, sessions):
-    client = await register(api)
-    user_id = await user_id_of(sessions)
-    await add_leads(sessions, user_id, 4)
-    first, _ = await add_device(sessions, user_id, "first"), await add_device(sessions, user_id, "second")
-    found = await preflight(client, await create(client, device_id=str(first)))
-    assert [(UUID(device["id"]), device["messages"]) for device in found["devices"]] == [(first, 4)]

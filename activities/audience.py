@@ -15,10 +15,14 @@ from siaran.contracts import CampaignInput, ExpansionResult
 from siaran.lanes import wake_lanes
 from siaran.ledger.counters import Change, change_counters
 from siaran.models import Campaign, CampaignStatus, Lead, MessageStatus, campaign_source
+from siaran.stop_loss import canary_room
 from siaran.tenancy import get_owned
 
 PAGE = 2000
 """Leads turned into ledger rows in one transaction."""
+
+MOST_PAGES = 25
+"""Pages in one activity: then those get their turn who have waited meanwhile, so that no huge audience delays a small one."""
 
 NO_DEVICE = "no linked device: link one and the campaign goes on by itself"
 
@@ -81,13 +85,13 @@ class AudienceActivities:
 
     @activity.defn(name="expand_audience")
     async def expand_audience(self, campaign: CampaignInput) -> ExpansionResult:
-        """Write the ledger rows of a campaign; goes on at the stored cursor after any crash or pause.
+        """Write the ledger rows of a campaign, its canary's first; goes on at the stored cursor after any crash or pause.
 
         Each page is one transaction that locks the campaign's row, checks its phase, writes rows, cursor and counters.
         """
         messages = 0
         devices: set[UUID] = set()
-        while True:
+        for _ in range(MOST_PAGES):
             async with self._use.sessions.begin() as session:
                 page = await expand_page(session, campaign, self._use.clock())
             messages += sum(page.devices.values())
@@ -96,6 +100,7 @@ class AudienceActivities:
             activity.heartbeat(messages)
             if page.state != "more":
                 return ExpansionResult(messages, len(devices), finished=page.state == "finished")
+        return ExpansionResult(messages, len(devices), finished=False, has_more=True)
 
 
 async def expand_page(session: AsyncSession, campaign: CampaignInput, now: datetime) -> _Page:
@@ -110,21 +115,25 @@ async def expand_page(session: AsyncSession, campaign: CampaignInput, now: datet
         row.status, row.status_reason = CampaignStatus.WAITING, NO_DEVICE
         return _Page("stopped", {})
     row.status, row.status_reason = CampaignStatus.SENDING, None
-    leads = await _next_leads(session, row)
+    room = canary_room(row)
+    if room == 0:
+        return _Page("finished", {})
+    size = PAGE if room is None else min(PAGE, room)
+    leads = await _next_leads(session, row, size)
     written = await _write_page(session, row, leads, devices, now)
     row.expanded += sum(change.count for change in written)
     await change_counters(session, written)
     placed = {change.device_id: change.count for change in written if change.after is MessageStatus.PENDING}
-    if len(leads) < PAGE:
+    if len(leads) < size:
         row.expanded_at = now
         return _Page("finished", placed)
     row.expansion_cursor = leads[-1]
     return _Page("more", placed)
 
 
-async def _next_leads(session: AsyncSession, row: Campaign) -> Sequence[int]:
+async def _next_leads(session: AsyncSession, row: Campaign, size: int) -> Sequence[int]:
     addressed = audience_condition(row.user_id, row.niche, row.target_status)
-    query = select(Lead.id).where(addressed, Lead.id > row.expansion_cursor).order_by(Lead.id).limit(PAGE)
+    query = select(Lead.id).where(addressed, Lead.id > row.expansion_cursor).order_by(Lead.id).limit(size)
     return (await session.execute(query)).scalars().all()
 
 
@@ -146,7 +155,10 @@ async def _write_page(
             "now": now,
         },
     )
-    return [Change(row.id, line.device_id, row.user_id, None, MessageStatus(line.status), line.messages) for line in written]
+    return [
+        Change(row.id, line.device_id, row.user_id, None, MessageStatus(line.status), line.messages, after_at=now)
+        for line in written
+    ]
 
 
 async def _usable_devices(session: AsyncSession, row: Campaign, now: datetime) -> Sequence[UUID]:

@@ -1,5 +1,6 @@
 """Campaigns: which phase one is in, and carrying out what its workflow decides."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -8,11 +9,23 @@ from temporalio import activity
 
 from activities.resources import Resources
 from siaran.activity_log import note_campaign
-from siaran.campaign_progress import OpenRows, Totals, end_of, forgotten_lanes, next_look, open_rows, totals, waiting_reason
+from siaran.campaign_progress import (
+    FEW_INTERVAL,
+    OpenRows,
+    Totals,
+    end_of,
+    forgotten_lanes,
+    next_look,
+    open_rows,
+    totals,
+    waiting_reason,
+)
 from siaran.contracts import CampaignAction, CampaignInput, CampaignPlan, RetryInput
 from siaran.lanes import wake_lanes
+from siaran.ledger.balance import due_shifts, shift_batch
 from siaran.ledger.endings import cancel_batch, retry_batch
 from siaran.models import Campaign, CampaignRetry, CampaignStatus
+from siaran.stop_loss import LOOK_EVERY, Outcomes, has_threshold, is_canary_out, outcomes_of, watch_until, why_stop
 from siaran.tenancy import get_owned, update_owned
 
 NO_DEVICE_INTERVAL = timedelta(seconds=10)
@@ -42,6 +55,25 @@ class CampaignActivities:
             forgotten = await forgotten_lanes(session, row.user_id, row.id) if follows else []
         await wake_lanes(self._use.sessions, self._use.client, self._use.redis, forgotten)
         return plan
+
+    @activity.defn(name="rebalance")
+    async def rebalance(self, campaign: CampaignInput) -> int:
+        """Give devices that have too little of a campaign some of what the others hold; returns how many messages moved."""
+        now = self._use.clock()
+        async with self._use.sessions() as session:
+            row = await get_owned(session, Campaign, campaign.user_id, Campaign.id == campaign.campaign_id)
+            shifts = await due_shifts(session, row, now)
+        moved = 0
+        for shift in shifts:
+            left = shift.messages
+            while left > 0:
+                async with self._use.sessions.begin() as session:
+                    batch = await shift_batch(session, row, replace(shift, messages=left))
+                moved += batch
+                left = left - batch if batch else 0
+                activity.heartbeat(moved)
+            await wake_lanes(self._use.sessions, self._use.client, self._use.redis, [shift.target])
+        return moved
 
     @activity.defn(name="cancel_pending")
     async def cancel_pending(self, campaign: CampaignInput) -> int:
@@ -120,20 +152,56 @@ async def _next_step(
         return CampaignAction.SLEEP, None
     if row.status in OVER:
         return CampaignAction.END, None
-    if row.expanded_at is None:
+    if row.expanded_at is None and not is_canary_out(row):
         return CampaignAction.EXPAND, None
-    if not (rows.pending or rows.claimed or rows.retries):
-        row.status, row.status_reason = end_of(counts)
-        row.completed_at = now
-        note_campaign(session, row, row.status.value, success=counts.succeeded, failed=counts.failed, total=counts.total)
-        return CampaignAction.END, None
-    return await _follow(session, row, rows, counts, now)
+    return await _go_on(session, row, rows, counts, now)
+
+
+async def _go_on(
+    session: AsyncSession, row: Campaign, rows: OpenRows, counts: Totals, now: datetime
+) -> tuple[CampaignAction, datetime | None]:
+    """The next step of a campaign under way whose messages, or those of its canary, have been written."""
+    outcomes = await outcomes_of(session, row) if has_threshold(row) or is_canary_out(row) else None
+    if rows.pending or rows.claimed or rows.retries:
+        if outcomes is not None and (why := why_stop(row, outcomes)) is not None:
+            return _stop(session, row, why)
+        return await _follow(session, row, rows, counts, now)
+    if outcomes is not None and is_canary_out(row):
+        return _judge_canary(session, row, outcomes, now)
+    row.status, row.status_reason = end_of(counts)
+    row.completed_at = now
+    note_campaign(session, row, row.status.value, success=counts.succeeded, failed=counts.failed, total=counts.total)
+    return CampaignAction.END, None
+
+
+def _judge_canary(
+    session: AsyncSession, row: Campaign, outcomes: Outcomes, now: datetime
+) -> tuple[CampaignAction, datetime | None]:
+    """The canary's messages have all ended: go on to the rest, watch a while longer, or stop."""
+    if (why := why_stop(row, outcomes, fewest=1)) is not None:
+        return _stop(session, row, why)
+    until_at = watch_until(row, outcomes)
+    if until_at is not None and until_at > now:
+        row.status, row.status_reason = CampaignStatus.WAITING, "the first messages are out: watching who opts out"
+        return CampaignAction.FOLLOW, min(until_at, now + FEW_INTERVAL)
+    row.canary_passed_at = now
+    row.status, row.status_reason = CampaignStatus.SENDING, None
+    return CampaignAction.EXPAND, None
+
+
+def _stop(session: AsyncSession, row: Campaign, why: str) -> tuple[CampaignAction, datetime | None]:
+    row.status, row.status_reason = CampaignStatus.PAUSED, why
+    note_campaign(session, row, "stopped", reason=why)
+    return CampaignAction.SLEEP, None
 
 
 async def _follow(
     session: AsyncSession, row: Campaign, rows: OpenRows, counts: Totals, now: datetime
 ) -> tuple[CampaignAction, datetime | None]:
+    if rows.pending and await due_shifts(session, row, now):
+        return CampaignAction.REBALANCE, None
     reason = await waiting_reason(session, row.user_id, row.id) if rows.pending and not rows.claimed else None
     row.status = CampaignStatus.WAITING if reason else CampaignStatus.SENDING
     row.status_reason = reason
-    return CampaignAction.FOLLOW, next_look(row, rows, counts.pending, now)
+    look_at = next_look(row, rows, counts.pending, now)
+    return CampaignAction.FOLLOW, min(look_at, now + LOOK_EVERY) if has_threshold(row) else look_at

@@ -10,7 +10,7 @@ from fastapi import Path, Request, Response
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, PlainSerializer, computed_field
 
 from api.paging import BIGINT
-from siaran.campaign_fields import MAX_DELAY_SECONDS, MAX_MESSAGE, MAX_TITLE, CampaignChanges
+from siaran.campaign_fields import MAX_CANARY, MAX_DELAY_SECONDS, MAX_MESSAGE, MAX_TITLE, CampaignChanges
 from siaran.campaign_reports import Counts
 from siaran.errors import Invalid
 from siaran.lead_fields import NICHE_LENGTH
@@ -66,6 +66,8 @@ Target = Annotated[TargetStatus, BeforeValidator(_lower)]
 Strategy = Annotated[DeviceStrategy | None, BeforeValidator(_lower)]
 Kind = Annotated[MessageType | None, BeforeValidator(_lower)]
 Seconds = Annotated[Annotated[int, Field(ge=0, le=MAX_DELAY_SECONDS)] | None, BeforeValidator(_nothing_for_empty)]
+Number = Annotated[Annotated[int, Field(ge=0, le=MAX_CANARY)] | None, BeforeValidator(_nothing_for_empty)]
+Percent = Annotated[Annotated[int, Field(ge=0, le=100)] | None, BeforeValidator(_nothing_for_empty)]
 ShownTime = Annotated[time, PlainSerializer(format_time, return_type=str)]
 
 DATE_FIELD = Field(None, description="Date in your time zone, YYYY-MM-DD.", examples=["2026-08-31"])
@@ -112,6 +114,18 @@ class CampaignBody(BaseModel):
     min_delay_seconds: Seconds = Field(None, description="Shortest gap after a message, 10 by default.")
     max_delay_seconds: Seconds = Field(None, description="Longest gap after a message, 30 by default.")
     send_now: bool = Field(False, description="Due at once, whatever date and time say.")
+    canary_size: Number = Field(
+        None, description="Send to this many first, and to the others only once those went well. 0 for no such test."
+    )
+    stop_failed_percent: Percent = Field(
+        None,
+        description="Pause by itself when more than this share of the messages fails. 0: never; the first ones may lose 20 %.",
+    )
+    stop_opted_out_percent: Percent = Field(
+        None,
+        description="Pause by itself when more than this share of the contacts opts out. 0: never. With it, a campaign waits "
+        "10 minutes after its first messages (`canary_size`) for who opts out.",
+    )
 
 
 class NewCampaign(CampaignBody):
@@ -183,6 +197,10 @@ class CampaignView(BaseModel):
     min_delay_seconds: int
     max_delay_seconds: int
     device_strategy: DeviceStrategy
+    canary_size: int | None
+    canary_passed_at: datetime | None = Field(description="When the first messages were found to have gone well.")
+    stop_failed_percent: int | None
+    stop_opted_out_percent: int | None
     status: CampaignStatus
     status_reason: str | None = Field(description="What it waits for, or why it ended so.")
     counts: CountsView

@@ -23,13 +23,28 @@ MAX_TITLE = TITLE_LENGTH
 MAX_MESSAGE = 65_536
 MAX_DELAY_SECONDS = 86_400
 
-CONTENT = frozenset({"title", "message", "image_url", "message_type", "min_delay_seconds", "max_delay_seconds"})
+MAX_CANARY = 100_000
+
+PROTECTION = ("canary_size", "stop_failed_percent", "stop_opted_out_percent")
+
+CONTENT = frozenset(
+    {
+        "title",
+        "message",
+        "image_url",
+        "message_type",
+        "min_delay_seconds",
+        "max_delay_seconds",
+        "stop_failed_percent",
+        "stop_opted_out_percent",
+    }
+)
 """What may be edited while a campaign is under way; it takes effect at the next message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignChanges:
-    """What to set; `None` leaves a field as it is, an empty text clears it. Delays are seconds.
+    """What to set; `None` leaves a field as it is, an empty text or a 0 of `PROTECTION` clears it. Delays are seconds.
 
     `any_device` lifts a restriction to one device. `send_now` takes the place of a date and time.
     """
@@ -45,6 +60,9 @@ class CampaignChanges:
     device_strategy: DeviceStrategy | None = None
     min_delay_seconds: int | None = None
     max_delay_seconds: int | None = None
+    canary_size: int | None = None
+    stop_failed_percent: int | None = None
+    stop_opted_out_percent: int | None = None
     campaign_date: date | None = None
     scheduled_time: time | None = None
     send_now: bool = False
@@ -153,6 +171,9 @@ async def _set_content(session: AsyncSession, campaign: Campaign, wanted: Campai
         campaign.min_delay_seconds = wanted.min_delay_seconds
     if wanted.max_delay_seconds is not None:
         campaign.max_delay_seconds = wanted.max_delay_seconds
+    for field in PROTECTION:
+        if (value := getattr(wanted, field)) is not None:
+            setattr(campaign, field, value or None)
     errors = _problems(campaign)
     errors += await _set_message_type(session, campaign, wanted.message_type, is_new=campaign.image_url != before)
     errors += await _set_device(session, campaign, wanted)

@@ -15,6 +15,7 @@ from siaran.errors import Conflict, Invalid
 from siaran.media import find_media, referenced_id
 from siaran.models import Campaign, CampaignCount, CampaignRetry, CampaignStatus
 from siaran.schedule import Schedule, schedule_at, schedule_now
+from siaran.stop_loss import note_resumed
 from siaran.tenancy import get_owned, update_owned
 
 RUNNING = frozenset({CampaignStatus.SENDING, CampaignStatus.WAITING})
@@ -61,11 +62,13 @@ async def pause_campaign(session: AsyncSession, user_id: UUID, campaign_id: int,
 async def resume_campaign(session: AsyncSession, user_id: UUID, campaign_id: int, now: datetime) -> Campaign:
     """Go on: a campaign paused before its start is scheduled again, and starts at once if its time has come meanwhile.
 
-    One that is not paused is left alone. Raises `Conflict` after the end.
+    One that is not paused is left alone; one that had stopped by itself is judged by what comes from now on. Raises `Conflict`
+    after the end.
     """
     campaign = await get_campaign(session, user_id, campaign_id, lock=True)
     _refuse_ended(campaign, "resumed")
     if campaign.status == CampaignStatus.PAUSED:
+        await note_resumed(session, campaign)
         _enter(campaign, CampaignStatus.SENDING if has_started(campaign) else CampaignStatus.SCHEDULED, now)
         note_campaign(session, campaign, "resumed")
     return campaign

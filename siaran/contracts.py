@@ -6,7 +6,10 @@ from enum import StrEnum
 from uuid import UUID
 
 WORKFLOW_QUEUE = "siaran"
-"""The task queue of all workflows and all database activities."""
+"""The task queue of all workflows and of the short database activities."""
+
+BULK_QUEUE = "siaran:bulk"
+"""The task queue of activities that work through many rows: however many there are, plans are not kept waiting by them."""
 
 
 IMPORT_QUEUE = "siaran:imports"
@@ -46,6 +49,7 @@ class CampaignAction(StrEnum):
 
     SLEEP = "sleep"
     EXPAND = "expand"
+    REBALANCE = "rebalance"
     FOLLOW = "follow"
     SETTLE_CANCELLED = "settle_cancelled"
     END = "end"
@@ -65,11 +69,15 @@ class CampaignPlan:
 
 @dataclass(frozen=True, slots=True)
 class ExpansionResult:
-    """How many ledger rows an expansion wrote and on how many devices; `finished` unless it was paused or cancelled."""
+    """How many ledger rows an expansion wrote and on how many devices.
+
+    `finished` unless it was paused or cancelled; `has_more` says that it only made room for others and goes on at once.
+    """
 
     messages: int
     devices: int
     finished: bool
+    has_more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import structlog
 import uvloop
@@ -19,9 +22,10 @@ from activities.resources import Resources
 from activities.sweeps import SweepActivities
 from siaran.cache import open_redis
 from siaran.clock import system_clock
-from siaran.contracts import IMPORT_QUEUE, WORKFLOW_QUEUE
+from siaran.contracts import BULK_QUEUE, IMPORT_QUEUE, WORKFLOW_QUEUE
 from siaran.db import open_database
 from siaran.logging import configure_logging
+from siaran.metrics import serve_metrics
 from siaran.settings import Settings, get_settings
 from siaran.temporal import connect
 from worker.schedule import register_search_attributes, schedule_sweep
@@ -37,46 +41,67 @@ WORKFLOW_RUNNER = SandboxedWorkflowRunner(
     restrictions=SandboxRestrictions.default.with_passthrough_modules("siaran", "workflows")
 )
 ACTIVITIES_AT_ONCE = 40
+BULK_AT_ONCE = 8
 IMPORTS_AT_ONCE = 2
 """Each has a thread that parses, and 25 MB of phones for a million rows."""
 CACHED_WORKFLOWS = 12_000
 """Above the number of open lanes: a lane that falls out of the cache is replayed at its next event."""
 
 
-def make_worker(resources: Resources) -> Worker:
-    """The worker of the queue `siaran`."""
-    lanes = LaneActivities(resources)
-    campaigns = CampaignActivities(resources)
-    return Worker(
-        resources.client,
-        task_queue=WORKFLOW_QUEUE,
-        workflows=WORKFLOWS,
-        activities=[
-            lanes.plan_lane,
-            lanes.fail_over,
-            campaigns.plan_campaign,
-            campaigns.cancel_pending,
-            campaigns.retry_failed,
-            AudienceActivities(resources).expand_audience,
-            ImportActivities(resources).cancel_import,
-            SweepActivities(resources).sweep,
-        ],
-        workflow_runner=WORKFLOW_RUNNER,
-        max_cached_workflows=CACHED_WORKFLOWS,
-        max_concurrent_activities=ACTIVITIES_AT_ONCE,
-        graceful_shutdown_timeout=timedelta(seconds=20),
-    )
+def make_workers(resources: Resources) -> list[Worker]:
+    """The workers of a process: one for workflows and short activities, one for bulk work, one for imports."""
+    lanes, campaigns = LaneActivities(resources), CampaignActivities(resources)
+    imports = ImportActivities(resources)
+    bulk: list[Callable[..., Any]] = [
+        lanes.fail_over,
+        campaigns.cancel_pending,
+        campaigns.rebalance,
+        campaigns.retry_failed,
+        AudienceActivities(resources).expand_audience,
+    ]
+    short: list[Callable[..., Any]] = [
+        lanes.plan_lane,
+        campaigns.plan_campaign,
+        imports.cancel_import,
+        SweepActivities(resources).sweep,
+    ]
+    drain = timedelta(seconds=20)
+    return [
+        Worker(
+            resources.client,
+            task_queue=WORKFLOW_QUEUE,
+            workflows=WORKFLOWS,
+            # Bulk work too: what an older release queued here has to be done.
+            activities=[*short, *bulk],
+            workflow_runner=WORKFLOW_RUNNER,
+            max_cached_workflows=CACHED_WORKFLOWS,
+            max_concurrent_activities=ACTIVITIES_AT_ONCE,
+            graceful_shutdown_timeout=drain,
+        ),
+        Worker(
+            resources.client,
+            task_queue=BULK_QUEUE,
+            activities=bulk,
+            max_concurrent_activities=BULK_AT_ONCE,
+            graceful_shutdown_timeout=drain,
+        ),
+        Worker(
+            resources.client,
+            task_queue=IMPORT_QUEUE,
+            activities=[imports.import_leads],
+            max_concurrent_activities=IMPORTS_AT_ONCE,
+            graceful_shutdown_timeout=drain,
+        ),
+    ]
 
 
-def make_import_worker(resources: Resources) -> Worker:
-    """The worker of the queue `siaran:imports`."""
-    return Worker(
-        resources.client,
-        task_queue=IMPORT_QUEUE,
-        activities=[ImportActivities(resources).import_leads],
-        max_concurrent_activities=IMPORTS_AT_ONCE,
-        graceful_shutdown_timeout=timedelta(seconds=20),
-    )
+@asynccontextmanager
+async def work(resources: Resources) -> AsyncIterator[None]:
+    """Poll all queues of a worker process until the block ends."""
+    async with AsyncExitStack() as stack:
+        for worker in make_workers(resources):
+            await stack.enter_async_context(worker)
+        yield
 
 
 async def run_worker(settings: Settings) -> None:
@@ -93,7 +118,7 @@ async def run_worker(settings: Settings) -> None:
         if client is None:
             return
         resources = Resources(settings, sessions, redis, client, system_clock)
-        async with make_worker(resources), make_import_worker(resources):
+        async with work(resources):
             log.info("worker_started")
             await stop.wait()
     log.info("worker_stopped")
@@ -118,6 +143,7 @@ def main() -> None:
     """Run workflows and database activities."""
     settings = get_settings()
     configure_logging(debug=settings.debug)
+    serve_metrics(settings, "worker")
     uvloop.run(run_worker(settings))
 
 

@@ -15,6 +15,9 @@ NO_DEVICE_INTERVAL = timedelta(seconds=10)
 """How often a campaign whose user has no linked device looks for one."""
 
 
+BALANCED_INTERVAL = timedelta(seconds=10)
+
+
 @workflow.defn
 class CampaignWorkflow:
     """The campaign's row says what phase it is in; a signal says only that the row, or a retry request, wants looking at."""
@@ -49,6 +52,8 @@ class CampaignWorkflow:
             match plan.action:
                 case CampaignAction.EXPAND:
                     await self._expand()
+                case CampaignAction.REBALANCE:
+                    await self._rebalance()
                 case CampaignAction.SETTLE_CANCELLED:
                     await workflow.execute_activity(
                         "cancel_pending", campaign, result_type=int, summary="cancelling what is pending", **BULK
@@ -75,8 +80,15 @@ class CampaignWorkflow:
         result = await workflow.execute_activity(
             "expand_audience", self._campaign, result_type=ExpansionResult, summary="writing the messages", **BULK
         )
-        if not result.finished:
+        if not result.finished and not result.has_more:
             await self._pause(NO_DEVICE_INTERVAL, "no device, or paused while the messages were written")
+
+    async def _rebalance(self) -> None:
+        moved = await workflow.execute_activity(
+            "rebalance", self._campaign, result_type=int, summary="evening out the devices", **BULK
+        )
+        if not moved:
+            await self._pause(BALANCED_INTERVAL, "nothing could be moved between the devices")
 
     async def _wait(self, plan: CampaignPlan) -> None:
         limit = None if plan.until_at is None else max(plan.until_at - workflow.now(), timedelta(milliseconds=100))

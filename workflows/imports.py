@@ -4,7 +4,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from siaran.contracts import IMPORT_QUEUE, LeadImportInput, LeadImportResult
+    from siaran.contracts import LeadImportInput, LeadImportResult
     from workflows.options import DATABASE, IMPORT
 
 
@@ -21,7 +21,6 @@ class LeadImportWorkflow:
                 "import_leads",
                 order,
                 result_type=LeadImportResult,
-                task_queue=IMPORT_QUEUE,
                 summary="working through the file",
                 **IMPORT,
             )

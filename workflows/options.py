@@ -5,6 +5,8 @@ from typing import Any
 
 from temporalio.common import RetryPolicy
 
+from siaran.contracts import BULK_QUEUE, IMPORT_QUEUE, WORKFLOW_QUEUE
+
 SEND_WINDOW_LIMIT = timedelta(seconds=300)
 """The longest slice of sends in one activity."""
 
@@ -25,6 +27,7 @@ DATABASE: dict[str, Any] = {
 """Short activities on PostgreSQL: tried until it is back."""
 
 BULK: dict[str, Any] = {
+    "task_queue": BULK_QUEUE,
     "start_to_close_timeout": timedelta(hours=6),
     "heartbeat_timeout": timedelta(seconds=60),
     "retry_policy": RetryPolicy(
@@ -33,8 +36,11 @@ BULK: dict[str, Any] = {
 }
 """Activities that work through many rows in batches, each batch with a heartbeat."""
 
-IMPORT: dict[str, Any] = {**BULK, "heartbeat_timeout": timedelta(seconds=20)}
+IMPORT: dict[str, Any] = {**BULK, "task_queue": IMPORT_QUEUE, "heartbeat_timeout": timedelta(seconds=20)}
 """As `BULK`, but people wait for an import that a killed worker has left: its batches take well under a second."""
+
+SWEEP: dict[str, Any] = {**BULK, "task_queue": WORKFLOW_QUEUE}
+"""As `BULK`, but it waits behind nobody's campaign."""
 
 SEND: dict[str, Any] = {
     "schedule_to_start_timeout": timedelta(seconds=15),

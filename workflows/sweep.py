@@ -4,7 +4,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from siaran.contracts import SweepResult
-    from workflows.options import BULK
+    from workflows.options import SWEEP
 
 
 @workflow.defn
@@ -15,6 +15,6 @@ class SweepWorkflow:
     async def run(self) -> SweepResult:
         """Start what was left unstarted, wake lanes with overdue rows, end stale claims."""
         found: SweepResult = await workflow.execute_activity(
-            "sweep", result_type=SweepResult, summary="looking for overdue work", **BULK
+            "sweep", result_type=SweepResult, summary="looking for overdue work", **SWEEP
         )
         return found

@@ -37,6 +37,10 @@ class Campaigns:
         cancelled: int = await self._run(self._activities.cancel_pending, CampaignInput(campaign.id, campaign.user_id))
         return cancelled
 
+    async def rebalance(self, campaign: Campaign) -> int:
+        moved: int = await self._run(self._activities.rebalance, CampaignInput(campaign.id, campaign.user_id))
+        return moved
+
     async def request(self, campaign: Campaign, **fields: Any) -> CampaignRetry:
         async with self._ledger.sessions.begin() as session:
             request = CampaignRetry(

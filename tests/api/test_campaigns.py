@@ -451,3 +451,16 @@ async def test_a_campaign_is_created_and_paused_while_temporal_is_away(api, app,
     monkeypatch.setattr(app.state.context.temporal, "start_workflow", refuse)
     created = await create(client)
     assert (await client.post(f"/api/campaigns/{created['id']}/pause")).json()["results"]["status"] == "paused"
+
+
+async def test_the_protection_of_a_campaign_is_set_changed_and_lifted(api):
+    client = await register(api)
+    created = await create(client, canary_size=50, stop_failed_percent=5, stop_opted_out_percent=2)
+    path = f"/api/campaigns/{created['id']}"
+    assert (created["canary_size"], created["stop_failed_percent"], created["stop_opted_out_percent"]) == (50, 5, 2)
+
+    edited = (await client.put(path, json={"stop_failed_percent": 0, "canary_size": ""})).json()["results"]
+
+    assert (edited["canary_size"], edited["stop_failed_percent"], edited["stop_opted_out_percent"]) == (50, None, 2)
+    errors = await create_error(client, canary_size=-1, stop_failed_percent=101, stop_opted_out_percent="many")
+    assert set(errors) == {"canary_size", "stop_failed_percent", "stop_opted_out_percent"}

@@ -139,7 +139,7 @@ async def test_two_hosts_that_claim_for_one_contact_at_once_keep_its_limit(ledge
 
 
 async def test_a_device_that_warms_up_has_the_cap_of_its_day(ledger: Ledger) -> None:
-    plan = {"warm_up_started_at": NOW - timedelta(days=2), "warm_up_first_day": 20, "warm_up_daily_step": 5}
+    plan: dict[str, Any] = {"warm_up_started_at": NOW - timedelta(days=2), "warm_up_first_day": 20, "warm_up_daily_step": 5}
     device = await ledger.device(**plan)
     await ledger.messages(await ledger.campaign(), device)
 

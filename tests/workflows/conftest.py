@@ -1,6 +1,7 @@
 """Fixtures of the workflows' tests: a client whose workflows skip time, and workers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from temporalio.client import Client
 from temporalio.testing import TimeSkipper
 from temporalio.worker import Worker
 
-from siaran.contracts import WORKFLOW_QUEUE, device_queue
+from siaran.contracts import BULK_QUEUE, WORKFLOW_QUEUE, device_queue
 from worker.__main__ import WORKFLOW_RUNNER, WORKFLOWS
 
 
@@ -25,11 +26,14 @@ def skipping_client(skipper: TimeSkipper) -> Client:
     return skipper.client
 
 
-def workflow_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
-    """Runs all workflows as the product does, with these activities."""
-    return Worker(
-        client, task_queue=WORKFLOW_QUEUE, workflows=WORKFLOWS, activities=activities, workflow_runner=WORKFLOW_RUNNER
-    )
+@asynccontextmanager
+async def workflow_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> AsyncIterator[None]:
+    """Runs all workflows as the product does, with these activities on every queue."""
+    async with (
+        Worker(client, task_queue=WORKFLOW_QUEUE, workflows=WORKFLOWS, activities=activities, workflow_runner=WORKFLOW_RUNNER),
+        Worker(client, task_queue=BULK_QUEUE, activities=activities),
+    ):
+        yield
 
 
 def device_worker(client: Client, device_id: UUID, send: Callable[..., Any], *, at_once: int = 1) -> Worker:

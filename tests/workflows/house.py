@@ -22,7 +22,7 @@ from siaran.settings import Settings
 from siaran.temporal import nudge_campaign, request_retry
 from tests.factories import add_lead
 from tests.ledger.driver import Ledger
-from worker.__main__ import make_worker
+from worker.__main__ import work
 from worker.host import Host
 
 
@@ -126,7 +126,7 @@ async def open_house(
         await network.configure(latency_ms=(5, 20), delivered_seconds=(0.05, 0.2), read_rate=0)
         house = House(resources, network)
         await house.open(devices=devices, leads=leads)
-        async with make_worker(resources):
+        async with work(resources):
             host = asyncio.create_task(house.host().run(stop))
             await house.online()
             yield house

@@ -3,11 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
+from fastapi import Depends, FastAPI
 
+from api.characters import refuse_half_characters
 from api.context import Context
 from api.csrf import CsrfMiddleware
 from api.docs import install_docs
@@ -16,6 +14,7 @@ from api.problems import install_problems
 from api.routes import ROUTERS
 from api.temporal_ui import open_temporal_ui
 from siaran.accounts import ensure_administrator
+from siaran.cache import open_redis
 from siaran.clock import Clock, system_clock
 from siaran.db import open_database
 from siaran.settings import Settings
@@ -23,8 +22,6 @@ from siaran.temporal import connect
 from siaran.version import VERSION
 
 DATABASE_POOL = 10
-REDIS_TIMEOUT_SECONDS = 5
-"""For connecting; a refused connection is tried again for a moment only, because Redis may be away for long."""
 MAX_BODY_BYTES = 8 * 2**20
 """The largest body of a request, unless a route (an upload, an import) sets its own `max_body_size`."""
 
@@ -35,12 +32,7 @@ async def open_context(settings: Settings, clock: Clock) -> AsyncIterator[Contex
     temporal = await connect(settings, lazy=True)
     async with (
         open_database(settings, pool_size=DATABASE_POOL) as sessions,
-        Redis.from_url(
-            settings.redis_dsn,
-            decode_responses=True,
-            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
-            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=3),
-        ) as redis,
+        open_redis(settings) as redis,
         open_temporal_ui() as temporal_ui,
     ):
         yield Context(settings, sessions, redis, temporal, temporal_ui, clock)
@@ -62,6 +54,7 @@ def create_app(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(refuse_half_characters)],
         # Its log records repeat what was sent and the messages of exceptions; ours do not.
         telemetry={"logs": False},
     )

@@ -15,20 +15,13 @@ class Envelope(BaseModel, Generic[Results]):
     results: Results
 
 
-class Page(BaseModel, Generic[Results]):
-    """One keyset page; `next_cursor` goes into `cursor` of the next request and is `null` on the last page."""
-
-    items: list[Results]
-    next_cursor: str | None
-
-
 def success(results: Results, message: str = "OK") -> Envelope[Results]:
     """Wrap the results of an endpoint."""
     return Envelope(message=message, results=results)
 
 
 class ListEnvelope(Envelope[list[Results]], Generic[Results]):
-    """A successful answer with one keyset page of a list; `next_cursor` is `null` on the last page."""
+    """A successful answer with one keyset page of a list; `next_cursor`, for `cursor` of the next, is `null` on the last."""
 
     next_cursor: str | None
 

@@ -13,7 +13,7 @@ from api.auth import AdminDep, AuthenticatedUser, client_address
 from api.campaign_signals import signal_change, signal_resumed, signal_retry
 from api.campaigns import CampaignId, CampaignView, Retried, retry_message
 from api.context import Context, ContextDep
-from api.envelope import Envelope, Page, success
+from api.envelope import Envelope, ListEnvelope, listed, success
 from api.paging import PagingDep
 from api.routes.campaign_reports import DeviceReport
 from api.routes.campaigns import FilterDep
@@ -64,7 +64,7 @@ async def read_campaigns(
     wanted: FilterDep,
     paging: PagingDep,
     user_id: Annotated[UUID | None, Query(description="Only campaigns of this user.")] = None,
-) -> Envelope[Page[AdminCampaignView]]:
+) -> ListEnvelope[AdminCampaignView]:
     """Campaigns of all users, newest first."""
     after = paging.after(tuple[int])
     async with context.sessions.begin() as session:
@@ -72,7 +72,7 @@ async def read_campaigns(
         page, next_cursor = paging.cut(rows, lambda row: (row[0].id,))
         counts = await counts_of_all(session, page)
     items = [AdminCampaignView.of(campaign, owner, counts[campaign.id], context.settings) for campaign, owner in page]
-    return success(Page(items=items, next_cursor=next_cursor), "Campaigns")
+    return listed(items, next_cursor, "Campaigns")
 
 
 @router.get("/{campaign_id}")

@@ -33,18 +33,18 @@ async def test_every_users_campaigns_are_listed_with_their_owner(api, owner, adm
     second = await create(other, niche="EXSTART")
     device = await add_device(sessions, await user_id_of(sessions))
     await add_messages(sessions, first, device, ["sent", "failed"])
-    page = (await admin.get("/api/admin/campaigns")).json()["results"]
-    assert [(item["campaign"]["id"], item["owner_email"]) for item in page["items"]] == [
+    page = (await admin.get("/api/admin/campaigns")).json()
+    assert [(item["campaign"]["id"], item["owner_email"]) for item in page["results"]] == [
         (second["id"], "badrul@example.com"),
         (first["id"], "aisyah@example.com"),
     ]
-    assert page["items"][1]["campaign"]["counts"]["total"] == 2
+    assert page["results"][1]["campaign"]["counts"]["total"] == 2
     for query in (f"user_id={second['user_id']}", "niche=exstart"):
-        found = (await admin.get(f"/api/admin/campaigns?{query}")).json()["results"]["items"]
+        found = (await admin.get(f"/api/admin/campaigns?{query}")).json()["results"]
         assert [item["campaign"]["id"] for item in found] == [second["id"]]
-    start = (await admin.get("/api/admin/campaigns?limit=1")).json()["results"]
-    rest = (await admin.get("/api/admin/campaigns", params={"limit": 1, "cursor": start["next_cursor"]})).json()["results"]
-    assert [item["campaign"]["id"] for item in start["items"] + rest["items"]] == [second["id"], first["id"]]
+    start = (await admin.get("/api/admin/campaigns?limit=1")).json()
+    rest = (await admin.get("/api/admin/campaigns", params={"limit": 1, "cursor": start["next_cursor"]})).json()
+    assert [item["campaign"]["id"] for item in start["results"] + rest["results"]] == [second["id"], first["id"]]
     assert rest["next_cursor"] is None
 
 

@@ -70,6 +70,16 @@ def totals_text(campaign: dict[str, Any]) -> Text:
     return Text(f"{counts['total']:,} messages: " + ", ".join(parts))
 
 
+def preview_text(preview: dict[str, Any]) -> RenderableType:
+    """A message for each recipient of a preview, below what it carries."""
+    parts = [] if preview["image_url"] is None else [Text(f"{preview['message_type']}: {preview['image_url']}"), Text()]
+    for shown in preview["recipients"]:
+        made_up = shown["lead_id"] is None and shown["message_id"] is None
+        parts += [Text(f"{shown['name']}, {shown['phone']}{', made up' if made_up else ''}", style="bold")]
+        parts += [Text(shown["text"]), Text()]
+    return Group(*parts[:-1])
+
+
 def status_sentence(campaign: dict[str, Any]) -> str:
     """A campaign's status with its reason, if it has one."""
     reason = campaign.get("status_reason")

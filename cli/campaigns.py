@@ -1,11 +1,12 @@
 """`siaran campaigns`: creating, following and steering campaigns."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
 
-from cli.campaign_view import campaign_details, campaign_table, device_table, status_sentence, totals_text
+from cli.campaign_view import campaign_details, campaign_table, device_table, preview_text, status_sentence, totals_text
 from cli.devices import find_device
 from cli.errors import ExitCode, usage_error
 from cli.output import print_for
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Create, follow and steer campaigns.")
 
 Id = Annotated[int, typer.Argument(metavar="ID", help="The campaign's number.", min=1)]
+NOT_SENT = frozenset({"failed", "unknown", "suppressed", "cancelled"})
+
 Watch = Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")]
 
 
@@ -30,7 +33,9 @@ def create(
         str, typer.Option(help="Text, or caption of the image: {{name}}, {{phone}}, {{niche}}, {{name|friend}}, {Hi|Hello}.")
     ] = "",
     niche: Annotated[str, typer.Option(help="Whole tags, comma-separated; without it, every lead.")] = "",
-    image_url: Annotated[str | None, typer.Option("--image", help="Address of an image.")] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="Image, video or document: a file here, or an address to fetch it from once.")
+    ] = None,
     date: Annotated[str | None, typer.Option(help="YYYY-MM-DD in your time zone; without it, now.")] = None,
     time: Annotated[str | None, typer.Option(help="HH:MM in your time zone.")] = None,
     min_delay: Annotated[int | None, typer.Option(help="Shortest gap after a message, in seconds; 10 by default.")] = None,
@@ -49,7 +54,7 @@ def create(
             "target_status": target_status,
             "message": message,
             "niche": niche,
-            "image_url": image_url,
+            "image_url": _media_url(client, image) if image else None,
             "campaign_date": date,
             "scheduled_time": time,
             "send_now": date is None,
@@ -123,6 +128,56 @@ def cancel(campaign_id: Id, yes: Yes = False, as_json: Json = False) -> None:
 
 
 @app.command()
+def copy(
+    campaign_id: Id,
+    *,
+    date: Annotated[str | None, typer.Option(help="YYYY-MM-DD in your time zone; without it, the copy waits paused.")] = None,
+    time: Annotated[str | None, typer.Option(help="HH:MM in your time zone; without it, the original's.")] = None,
+    title: Annotated[str | None, typer.Option(help="Another title.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Copy a campaign: the same message to the same audience, on another date."""
+    with connected(as_json) as client:
+        if time is not None and date is None:
+            raise usage_error("--time needs --date")
+        body = {"campaign_date": date, "scheduled_time": time, "title": title}
+        made = client.post(f"/api/campaigns/{campaign_id}/copy", body)
+    print_for(as_json, made, f"Campaign {made['id']} is a copy of {campaign_id} and {status_sentence(made)}.")
+
+
+@app.command()
+def preview(
+    campaign_id: Id,
+    *,
+    lead: Annotated[int | None, typer.Option(help="Only for this lead, by its number.", min=1)] = None,
+    limit: Annotated[int, typer.Option(help="For how many recipients at most.", min=1, max=20)] = 3,
+    as_json: Json = False,
+) -> None:
+    """Show the message as its recipients see it."""
+    with connected(as_json) as client:
+        shown = client.get(f"/api/campaigns/{campaign_id}/preview", lead_id=lead, limit=limit)
+    print_for(as_json, shown, preview_text(shown))
+
+
+@app.command("test")
+def send_test(
+    campaign_id: Id,
+    phone: Annotated[str, typer.Argument(metavar="PHONE", help="One number, in any form.")],
+    *,
+    device: Annotated[str | None, typer.Option(help="The device to send from, by name or id.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send the campaign's message to one number, ahead of the rest; fails if it was not sent."""
+    with connected(as_json) as client:
+        body = {"phone": phone, "device_id": find_device(client, device)["id"] if device else None}
+        sent = client.post(f"/api/campaigns/{campaign_id}/test", body)
+    reason = f": {sent['error_message']}" if sent["error_message"] else ""
+    print_for(as_json, sent, f"Message {sent['message_id']} to {sent['phone']} is {sent['status']}{reason}.")
+    if sent["status"] in NOT_SENT:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command()
 def retry(
     campaign_id: Id,
     *,
@@ -149,6 +204,18 @@ def retry(
             print_for(as_json, done, f"Queued {done['retried']:,} messages for retry.")
             return
         _watch(client, campaign_id, as_json)
+
+
+def _media_url(client: "Client", image: str) -> str:
+    """What stands for an image: an address as it is, a file by what its upload is answered with."""
+    file = Path(image)
+    if "://" in image or image.startswith("/api/media/"):
+        return image
+    if not file.is_file():
+        raise usage_error(f"there is no file {image}")
+    with file.open("rb") as content:
+        url: str = client.upload("/api/media", file.name, content)["url"]
+    return url
 
 
 def _read(client: "Client", campaign_id: int) -> tuple[dict[str, Any], dict[str, Any]]:

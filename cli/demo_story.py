@@ -20,7 +20,8 @@ from siaran.embedded.app import api_url
 from siaran.embedded.stack import EmbeddedStack
 from siaran.gateway.simulated_network import SimulatedNetwork
 
-LEADS = Path(__file__).resolve().parent.parent / "examples" / "leads.csv"
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+LEADS, IMAGE = EXAMPLES / "leads.csv", EXAMPLES / "promo-merdeka.png"
 NICHE = "EXSTART"
 TARGET_STATUS = "prospect"
 COUNTRY = "MY"
@@ -33,8 +34,6 @@ FAILURE_RATE = 0.05
 SEED = 1957
 
 CAPTION = "{Hai|Salam|Selamat sejahtera} {{name|kawan}}, promo Merdeka bermula hari ini: diskaun 20% untuk set EXSTART."
-# The simulated network notes the address of an image and fetches nothing.
-IMAGE_URL = "https://example.com/promo-merdeka.png"
 
 DROP_AT, KILL_AT = 0.15, 0.35
 """Shares of the campaign after which the device drops and the host is killed."""
@@ -100,12 +99,14 @@ async def prepare(story: Telling) -> None:
 
 async def send(story: Telling) -> None:
     """Create the campaign and follow it to its end; the device drops and the host dies on the way."""
+    with IMAGE.open("rb") as file:
+        image = await story.ask(story.client.upload, "/api/media", IMAGE.name, file)
     wanted = {
         "title": "Promo Merdeka",
         "niche": NICHE,
         "target_status": TARGET_STATUS,
         "message": CAPTION,
-        "image_url": IMAGE_URL,
+        "image_url": image["url"],
         "min_delay_seconds": 0,
         "max_delay_seconds": 1,
         "send_now": True,

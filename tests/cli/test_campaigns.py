@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -11,6 +12,8 @@ from siaran.clock import system_clock
 from siaran.db import SessionMaker
 from siaran.models import BroadcastMessage, Campaign, CampaignCount, CampaignStatus, Device, MessageStatus, campaign_source
 from tests.cli.conftest import Run, Shell
+from tests.media_files import png
+from tests.waiting import eventually
 
 CREATE = ("campaigns", "create", "--title", "Promo Merdeka", "--to", "prospect", "--message", "Hai {{name|kawan}}")
 NEXT_MONTH = f"{system_clock() + timedelta(days=30):%Y-%m-%d}"
@@ -82,7 +85,7 @@ async def test_refused_fields_are_named_with_their_reasons(shell: Shell):
 
 
 async def test_an_unknown_campaign_is_not_found(shell: Shell):
-    for command in ("show", "watch", "pause", "resume", "retry"):
+    for command in ("show", "watch", "pause", "resume", "retry", "copy", "preview"):
         assert (await shell.run("campaigns", command, "4711")).exit_code == 4
 
 
@@ -105,6 +108,51 @@ async def test_a_campaign_is_shown_with_its_devices(shell: Shell, failed_campaig
     assert "Desk" in out
     document = await shell.json("campaigns", "show", str(failed_campaign))
     assert document["device_report"]["failedLeads"] == 2
+
+
+async def test_an_image_is_a_file_of_this_machine(shell: Shell, tmp_path: Path):
+    file = tmp_path / "promo.png"
+    file.write_bytes(png())
+    campaign = await shell.json(*CREATE, *LATER, "--image", str(file))
+    assert campaign["message_type"] == "image"
+    again = await shell.json(*CREATE, *LATER, "--image", campaign["image_url"])
+    assert again["image_url"] == campaign["image_url"]
+    run = await shell.run(*CREATE, *LATER, "--image", str(tmp_path / "none.png"))
+    assert run.exit_code == 2
+    run = await shell.run(*CREATE, *LATER, "--image", "http://127.0.0.1:1/promo.png")
+    assert run.exit_code == 2
+    assert "image_url: " in run.err
+
+
+async def test_a_campaign_is_copied_and_previewed(shell: Shell):
+    campaign_id = str((await shell.json(*CREATE, *LATER))["id"])
+    copy = await shell.json("campaigns", "copy", campaign_id)
+    assert (copy["status"], copy["title"]) == ("paused", "Promo Merdeka (copy)")
+    copy = await shell.json("campaigns", "copy", campaign_id, "--date", NEXT_MONTH, "--time", "10:00", "--title", "Again")
+    assert (copy["status"], copy["scheduled_time"], copy["title"]) == ("scheduled", "10:00", "Again")
+    assert (await shell.run("campaigns", "copy", campaign_id, "--time", "10:00")).exit_code == 2
+    out = (await shell.done("campaigns", "preview", campaign_id)).out
+    assert "Hai Aisyah" in out
+    assert "made up" in out
+
+
+async def test_a_test_message_is_queued_and_its_end_is_the_exit_code(shell: Shell, sessions: SessionMaker):
+    await shell.done("devices", "add", "Desk", "--link")
+    campaign_id = str((await shell.json(*CREATE, *LATER))["id"])
+    testing = asyncio.create_task(shell.run("campaigns", "test", campaign_id, "012-345 6789", "--device", "Desk", "--json"))
+    await eventually(lambda: _fail_messages(sessions))
+    run = await testing
+    assert run.exit_code == 1
+    assert (run.document()["status"], run.document()["text"]) == ("failed", "Hai Aisyah")
+    assert (await shell.run("campaigns", "test", campaign_id, "12")).exit_code == 2
+
+
+async def _fail_messages(sessions: SessionMaker) -> bool:
+    async with sessions.begin() as session:
+        messages = (await session.scalars(select(BroadcastMessage))).all()
+        for message in messages:
+            message.status = MessageStatus.FAILED
+    return bool(messages)
 
 
 async def test_a_retry_takes_what_failed_and_can_be_retried(shell: Shell, failed_campaign: int):

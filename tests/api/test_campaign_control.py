@@ -21,6 +21,7 @@ from tests.api.campaign_rows import (
     user_id_of,
 )
 from tests.api.conftest import register
+from tests.media_files import upload
 
 REFUSED = 409
 
@@ -132,14 +133,14 @@ async def test_resuming_wakes_the_lanes_that_have_messages_of_it(api, sessions, 
 
 async def test_a_copy_without_a_date_waits_to_be_scheduled(api, sessions):
     client = await register(api)
-    original = await create(
-        client, niche="EXSTART", image_url="https://a.example/b.jpg", min_delay_seconds=3, scheduled_time="09:00"
-    )
+    image = await upload(client)
+    original = await create(client, niche="EXSTART", image_url=image, min_delay_seconds=3, scheduled_time="09:00")
     await put_under_way(sessions, original["id"], "sent")
     answer = await client.post(f"/api/campaigns/{original['id']}/copy")
     assert answer.status_code == 201
     copy = answer.json()["results"]
-    own = {"id", "status", "status_reason", "created_at", "updated_at", "started_at", "completed_at"}
+    assert copy["title"] == "Promo (copy)"
+    own = {"id", "title", "status", "status_reason", "created_at", "updated_at", "started_at", "completed_at"}
     assert {key: copy[key] for key in copy if key not in own} == {key: original[key] for key in original if key not in own}
     assert copy["id"] != original["id"]
     assert copy["status"] == "paused"
@@ -148,6 +149,24 @@ async def test_a_copy_without_a_date_waits_to_be_scheduled(api, sessions):
     )
     assert moved.json()["results"]["status"] == "scheduled"
     assert moved.json()["results"]["status_reason"] is None
+
+
+async def test_a_long_title_is_cut_for_the_mark_of_a_copy(api):
+    client = await register(api)
+    original = await create(client, title="x" * 200)
+    copy = (await client.post(f"/api/campaigns/{original['id']}/copy")).json()["results"]
+    assert copy["title"] == "x" * 193 + " (copy)"
+    assert (await client.put(f"/api/campaigns/{copy['id']}", json={"title": copy["title"]})).status_code == 200
+
+
+async def test_a_copy_needs_the_image_that_it_shows(api, sessions):
+    client = await register(api)
+    original = await create(client, image_url=await upload(client))
+    await set_campaign(sessions, original["id"], status="sent")
+    assert (await client.delete(original["image_url"])).status_code == 200
+    refused = await client.post(f"/api/campaigns/{original['id']}/copy")
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "image_url"
 
 
 async def test_a_copy_with_a_date_is_scheduled_for_it(api):
@@ -163,6 +182,6 @@ async def test_a_copy_with_a_date_is_scheduled_for_it(api):
         "Again",
     )
     untitled = await client.post(f"/api/campaigns/{original['id']}/copy", json={"title": "  "})
-    assert untitled.json()["results"]["title"] == original["title"]
+    assert untitled.json()["results"]["title"] == "Promo (copy)"
     refused = await client.post(f"/api/campaigns/{original['id']}/copy", json={"scheduled_time": "10:00"})
     assert refused.status_code == 422

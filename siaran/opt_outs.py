@@ -66,7 +66,7 @@ class OptOut:
     @classmethod
     def of(cls, row: Row[Suppression, str, str, str]) -> Self:
         """A row of `_select`."""
-        kept, name, device_name, title = row.tuple()
+        kept, name, device_name, title = row
         return cls(
             id=kept.id,
             phone=kept.phone,

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import select
+from sqlalchemy import select, update
 from temporalio.client import Client
 
 from siaran.db import SessionMaker
@@ -19,9 +19,11 @@ ANSWER = "You will hear from us no more."
 
 @pytest.fixture
 async def house(settings: Settings, sessions: SessionMaker, redis: Redis, temporal_client: Client) -> AsyncIterator[House]:
-    """Two devices online, five leads, and a text that confirms opt-outs."""
+    """Two devices that wait for nothing after a message, five leads, and a text that confirms opt-outs."""
     async with open_house(settings, sessions, redis, temporal_client, devices=2, leads=5) as house:
-        await house.ledger.change(house.ledger.user, opt_out_reply=ANSWER)
+        async with sessions.begin() as session:
+            await session.execute(update(Device).values(min_delay_seconds=0, max_delay_seconds=0))
+            await session.execute(update(User).values(opt_out_reply=ANSWER))
         yield house
 
 

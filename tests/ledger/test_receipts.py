@@ -60,6 +60,20 @@ async def test_receipts_that_come_twice_or_together_do_no_harm(ledger: Ledger) -
     await ledger.check()
 
 
+async def test_a_receipt_that_came_before_its_record_and_comes_again_after_it_does_no_harm(ledger: Ledger) -> None:
+    campaign, device = await ledger.campaign(), await ledger.device()
+    await ledger.messages(campaign, device)
+    claim = await ledger.claimed(device)
+    await ledger.receive(receipt_of(claim))
+    await ledger.record(record_of(claim))
+
+    await ledger.receive(receipt_of(claim))
+
+    assert await ledger.counts(campaign) == {"delivered": 1}
+    assert await ledger.kept_receipts() == []
+    await ledger.check()
+
+
 async def test_a_receipt_that_fits_nothing_is_kept_once(ledger: Ledger) -> None:
     device = await ledger.device()
     receipt = Receipt(device.id, "elsewhere", ReceiptKind.DELIVERED, NOW)

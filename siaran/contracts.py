@@ -36,6 +36,16 @@ def import_workflow_id(import_id: UUID) -> str:
     return f"import:{import_id}"
 
 
+def sequence_workflow_id(sequence_id: UUID) -> str:
+    """The id of a sequence's workflow."""
+    return f"sequence:{sequence_id}"
+
+
+def enrollment_workflow_id(sequence_id: UUID, lead_id: int) -> str:
+    """The id of the workflow of one contact's walk through a sequence."""
+    return f"enrollment:{sequence_id}:{lead_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class CampaignInput:
     """Starts, or goes on with, a campaign; what phase it is in is read from its row."""
@@ -197,3 +207,77 @@ class LeadImportResult:
 
     status: str
     rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceInput:
+    """Starts, or goes on with, a sequence; whether it is active is read from its row."""
+
+    sequence_id: UUID
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollingResult:
+    """What one round of enrolling did; `has_more` says that it only made room for others and goes on at once.
+
+    `is_over` says that the sequence is gone and its workflow may end.
+    """
+
+    enrolled: int
+    started: int
+    signalled: int
+    status: str
+    contacts: int = 0
+    has_more: bool = False
+    is_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentInput:
+    """Starts, or goes on with, one contact's walk; it sleeps until `next_at`, or looks at once where that is None."""
+
+    enrollment_id: int
+    sequence_id: UUID
+    lead_id: int
+    user_id: UUID
+    next_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepOrder:
+    """Look at a contact's place at `now`, the workflow's own clock, and queue the step that is due, if one is."""
+
+    enrollment_id: int
+    user_id: UUID
+    now: datetime
+
+
+class StepAction(StrEnum):
+    """What a contact's workflow does next."""
+
+    WAIT = "wait"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """What comes next for a contact: `next_at` bounds the sleep, None waits for a signal alone.
+
+    `day` of `days` is the last one that was queued; `why` is shown to operators.
+    """
+
+    action: StepAction
+    next_at: datetime | None = None
+    day: int = 0
+    days: int = 0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRetry:
+    """Send one failed step of a contact again."""
+
+    enrollment_id: int
+    user_id: UUID
+    message_id: int

@@ -45,6 +45,7 @@ class Lead(Owned, Base):
         Index(None, "user_id", "id"),
         Index(None, "user_id", "target_status", "id"),
         Index(None, "user_id", "device_id", "id"),
+        Index(None, "user_id", "updated_at", "id"),
         Index("ix_leads_niches", "user_id", "niches", postgresql_using="gin"),
     )
 

@@ -4,7 +4,7 @@ from datetime import date, datetime, time
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from siaran.models.base import Base, BigId, CreatedAt, Owned, TextEnum, UpdatedAt, Uuid, one_of
@@ -30,7 +30,10 @@ class EnrollmentStatus(StrEnum):
 
 
 class Sequence(Owned, Base):
-    """A named project of daily steps; `target_status` may be `all`."""
+    """A named project of daily steps; `target_status` may be `all`.
+
+    Leads that changed before `enrolled_until_at` have been looked at for enrolling; None is to look at all.
+    """
 
     __tablename__ = "sequences"
 
@@ -46,6 +49,8 @@ class Sequence(Owned, Base):
     max_delay_seconds: Mapped[int] = mapped_column(default=30)
     device_strategy: Mapped[DeviceStrategy] = mapped_column(TextEnum(DeviceStrategy), default=DeviceStrategy.BALANCED)
     leave_on_reply: Mapped[bool] = mapped_column(default=False)
+    leave_on_opt_out: Mapped[bool] = mapped_column(default=True, server_default="true")
+    enrolled_until_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
@@ -85,7 +90,12 @@ class SequenceStep(Owned, Base):
 
 
 class Enrollment(Owned, Base):
-    """One contact in one sequence; `cycle` rises when the contact starts over."""
+    """One contact in one sequence; `cycle` rises when the contact starts over.
+
+    Day 1 is the local date `day_one_on`, and its clock time `day_one_time`; `shifted_days` is what pauses have put later steps
+    off by. `current_day` is the last day that was queued or skipped. `workflow_started_at` is None while nobody has started the
+    contact's workflow, and `left_because` says why a contact left.
+    """
 
     __tablename__ = "sequence_contacts"
 
@@ -98,8 +108,12 @@ class Enrollment(Owned, Base):
     current_step: Mapped[int] = mapped_column(default=0)
     current_day: Mapped[int] = mapped_column(default=0)
     day_one_on: Mapped[date | None]
+    day_one_time: Mapped[time | None]
     shifted_days: Mapped[int] = mapped_column(default=0)
     status: Mapped[EnrollmentStatus] = mapped_column(TextEnum(EnrollmentStatus), default=EnrollmentStatus.ACTIVE)
+    paused_at: Mapped[datetime | None]
+    left_because: Mapped[str | None]
+    workflow_started_at: Mapped[datetime | None]
     enrolled_at: Mapped[CreatedAt]
     last_message_at: Mapped[datetime | None]
     next_send_at: Mapped[datetime | None]
@@ -109,6 +123,9 @@ class Enrollment(Owned, Base):
         UniqueConstraint("sequence_id", "contact_phone"),
         CheckConstraint(one_of("status", EnrollmentStatus), name="status"),
         Index(None, "user_id", "sequence_id", "id"),
+        Index(None, "sequence_id", "status", "next_send_at"),
+        Index(None, "user_id", "contact_phone"),
+        Index("ix_sequence_contacts_unstarted", "sequence_id", "id", postgresql_where=text("workflow_started_at IS NULL")),
     )
 
 

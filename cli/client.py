@@ -80,13 +80,22 @@ class Client:
                 break
         return rows
 
-    def upload(self, path: str, name: str, file: BinaryIO, **parameters: str | int | bool | None) -> Any:
-        """The results of a POST of a CSV file, which is read as it is sent."""
-        return self._upload(path, name, file, parameters).json()["results"]
-
-    def upload_for_file(self, path: str, name: str, file: BinaryIO, **parameters: str | int | bool | None) -> bytes:
-        """The file that a POST of a CSV file answers with."""
-        return self._upload(path, name, file, parameters).content
+    def upload(
+        self,
+        path: str,
+        name: str,
+        file: BinaryIO,
+        fields: Mapping[str, str] | None = None,
+        *,
+        content_type: str = "application/octet-stream",
+    ) -> Any:
+        """The results of a POST of a file, which is read as it is sent, and of the form's other fields."""
+        with _translated(self.url):
+            # A large file is answered when it is stored, however long that takes.
+            timeout = httpx.Timeout(PATIENCE_SECONDS, read=None)
+            response = self._http.post(path, files={"file": (name, file, content_type)}, data=fields, timeout=timeout)
+            _check(response)
+            return response.json()["results"]
 
     @contextmanager
     def download(self, path: str, **parameters: str | int | bool | None) -> Iterator[Iterator[bytes]]:
@@ -105,16 +114,6 @@ class Client:
             response = self._http.request(method, path, json=body, params=_given(parameters or {}))
             _check(response)
             return response.json()
-
-    def _upload(self, path: str, name: str, file: BinaryIO, parameters: Parameters) -> httpx.Response:
-        with _translated(self.url):
-            # A large import is answered when it is done, however long that takes.
-            timeout = httpx.Timeout(PATIENCE_SECONDS, read=None)
-            response = self._http.post(
-                path, files={"file": (name, file, "text/csv")}, params=_given(parameters), timeout=timeout
-            )
-            _check(response)
-            return response
 
 
 def is_this_machine(url: str) -> bool:

@@ -1,10 +1,18 @@
 """Importing and exporting leads from the shell."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
+from temporalio.client import Client
 
+from activities.resources import Resources
+from siaran.clock import system_clock
+from siaran.db import SessionMaker
+from siaran.settings import Settings
 from tests.cli.conftest import Shell
+from worker.__main__ import work
 
 LEADS = """\
 name,phone,niche,target_status
@@ -13,6 +21,13 @@ Bala,0123456702,"EXSTART,ITADRESS",customer
 Bala again,60123456702,EXSTART,customer
 Chong,tiada nombor,VITAC,prospect
 """
+
+
+@pytest.fixture(autouse=True)
+async def _working(settings: Settings, sessions: SessionMaker, redis: Redis, temporal_client: Client) -> AsyncIterator[None]:
+    """A worker is there: imports are its work."""
+    async with work(Resources(settings, sessions, redis, temporal_client, system_clock)):
+        yield
 
 
 def names_in(folder: Path) -> set[str]:
@@ -52,6 +67,30 @@ async def test_the_rejected_rows_can_be_kept(shell: Shell, leads_file: Path, tmp
     content = rejected.read_text()
     assert "tiada nombor" in content
     assert "Aisyah" not in content
+    assert content.count("\n") == 3
+
+
+async def test_columns_of_other_names_are_mapped(shell: Shell, tmp_path: Path):
+    file = tmp_path / "pelanggan.csv"
+    file.write_text("Pelanggan;Hubungi;status\nAisyah;0123456701;active\n")
+    words = ("leads", "import", str(file), "--map", "name=Pelanggan", "--map", "phone=Hubungi")
+    assert "target_status: is neither" in (await shell.run(*words)).out
+    report = await shell.json(*words, "--map", "target_status=", "--delimiter", "semicolon")
+    assert (report["new"], report["columns"]["phone"]) == (1, "Hubungi")
+
+
+async def test_a_mapping_that_makes_no_sense_is_refused(shell: Shell, leads_file: Path):
+    run = await shell.run("leads", "import", str(leads_file), "--map", "phone")
+    assert (run.exit_code, "phone=Telefon" in run.err) == (2, True)
+    run = await shell.run("leads", "import", str(leads_file), "--map", "phone=Hubungi")
+    assert (run.exit_code, "columns.phone" in run.err) == (2, True)
+
+
+async def test_imports_are_listed(shell: Shell, leads_file: Path):
+    await shell.done("leads", "import", str(leads_file), "--dry-run")
+    await shell.done("leads", "import", str(leads_file))
+    assert [one["dry_run"] for one in await shell.json("leads", "imports")] == [False, True]
+    assert "leads.csv (dry run)" in (await shell.done("leads", "imports")).out
 
 
 async def test_leads_can_be_imported_for_a_device(shell: Shell, leads_file: Path, tmp_path: Path):

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import PurePath
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, or_, select, tuple_
+from sqlalchemy import ColumnElement, exists, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
@@ -24,6 +24,9 @@ REFERENCE = "/api/media/"
 """What a reference begins with: the path under which its owner reads it."""
 
 NAME_LENGTH = 100
+
+QUOTA = 2**30
+"""Bytes that the files of one user may have together."""
 
 OPEN_PHASES = (CampaignStatus.SCHEDULED, CampaignStatus.SENDING, CampaignStatus.WAITING, CampaignStatus.PAUSED)
 OPEN = (MessageStatus.PENDING, MessageStatus.CLAIMED)
@@ -60,11 +63,14 @@ def clean_file_name(raw: str, suffix: str) -> str:
 
 
 async def keep_media(session: AsyncSession, user_id: UUID, new: NewMedia, now: datetime) -> Media:
-    """Store a file, or find the one of the same content that the user has already."""
+    """Store a file, or find the one of the same content that the user has already; raises `Conflict` over the quota."""
     digest = hashlib.sha256(new.content).digest()
     query = select_owned(Media, user_id).where(Media.sha256 == digest).with_for_update(read=True, key_share=True)
     if (kept := await session.scalar(query)) is not None:
         return kept
+    taken = await session.scalar(select(func.coalesce(func.sum(Media.size_bytes), 0)).where(Media.user_id == user_id)) or 0
+    if taken + len(new.content) > QUOTA:
+        raise Conflict(f"your files may have {QUOTA // 2**20:,} MB together; delete some that you need no more")
     row = {
         "user_id": user_id,
         "sha256": digest,

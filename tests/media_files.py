@@ -70,6 +70,7 @@ class WebServer:
     port: int = 0
     answers: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -87,6 +88,7 @@ class WebServer:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         path = head.split(" ")[1]
         self.asked.append(path)
+        self.hosts += [line.partition(": ")[2] for line in head.split("\r\n") if line.lower().startswith("host:")]
         writer.write(self.answers.get(path) or _head("404 Not Found", {"Content-Length": "0"}))
         await writer.drain()
         writer.close()

@@ -59,9 +59,12 @@ def upgrade() -> None:
     op.execute(_HAS_CHAT)
     _create_imports()
     op.execute("ALTER TABLE message_analytics SET (fillfactor = 50)")
+    # Images and videos are compressed already.
+    op.execute("ALTER TABLE media ALTER COLUMN content SET STORAGE EXTERNAL")
 
 
 def downgrade() -> None:
+    op.execute("ALTER TABLE media ALTER COLUMN content SET STORAGE EXTENDED")
     op.execute("ALTER TABLE message_analytics RESET (fillfactor)")
     _drop_imports()
     op.execute("DROP FUNCTION has_chat(uuid, uuid, text)")

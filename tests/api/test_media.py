@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from api.app import create_app
-from siaran.media import media_content
+from siaran.media import QUOTA, media_content
 from siaran.media_types import LARGEST
 from siaran.models import Media
 from siaran.settings import Settings
@@ -107,6 +107,17 @@ async def test_an_upload_over_the_limit_is_refused(api):
     assert "too large" in reasons(too_large)["file"]
     far_too_large = await client.post("/api/media", files={"file": ("a.pdf", pdf(LARGEST + 2**21), "application/pdf")})
     assert far_too_large.status_code == 413
+
+
+async def test_over_the_quota_nothing_more_is_kept(api, sessions):
+    client = await register(api)
+    url = await upload(client)
+    async with sessions.begin() as session:
+        await session.execute(update(Media).values(size_bytes=QUOTA))
+    refused = await client.post("/api/media", files={"file": ("a.jpg", jpeg(), "image/jpeg")})
+    assert refused.status_code == 409
+    assert "1,024 MB" in refused.json()["detail"]
+    assert await upload(client) == url
 
 
 async def test_pages_hold_every_file_once_newest_first(api):

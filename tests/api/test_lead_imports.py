@@ -115,7 +115,7 @@ async def test_an_import_goes_on_in_the_background_and_can_be_followed_to_its_en
     }
 
     async def has_ended() -> bool:
-        return (await look(aisyah, begun["id"]))["status"] == "done"
+        return bool((await look(aisyah, begun["id"]))["status"] == "done")
 
     await eventually(has_ended, within=60)
     ended = await look(aisyah, begun["id"])

@@ -17,10 +17,7 @@ from cli.session import Json, connected
 if TYPE_CHECKING:
     from cli.client import Client
 
-app = typer.Typer(no_args_is_help=True, help="List, add, lift and export opt-outs.")
-
-AT_ONCE = 5_000
-"""Phones in one request."""
+app = typer.Typer(no_args_is_help=True, help="List, add, lift, import and export opt-outs.")
 
 SHOWN_INVALID = 20
 
@@ -42,23 +39,32 @@ def list_opt_outs(
 
 @app.command()
 def add(
-    phones: Annotated[list[str] | None, typer.Argument(help="Phone numbers in any usual form.")] = None,
-    file: Annotated[
-        Path | None, typer.Option(help="Also the numbers in this file, one a line; - is standard input.", allow_dash=True)
-    ] = None,
+    phones: Annotated[list[str], typer.Argument(help="Phone numbers in any usual form.")],
     reason: Annotated[str, typer.Option(help="Why, for your own records.")] = "",
     as_json: Json = False,
 ) -> None:
     """Opt phones out by hand: nothing is sent to them from now on."""
-    given = [*(phones or []), *(_lines(file) if file is not None else [])]
-    if not given:
-        raise typer.BadParameter("give phone numbers, or a --file of them")
-    report: dict[str, list[Any]] = {"added": [], "already": [], "invalid": []}
     with connected(as_json) as client:
-        for start in range(0, len(given), AT_ONCE):
-            became = client.post("/api/opt-outs", {"phones": given[start : start + AT_ONCE], "reason": reason})
-            for kind, rows in report.items():
-                rows.extend(became[kind])
+        report = client.post("/api/opt-outs", {"phones": phones, "reason": reason})
+    print_for(as_json, report, _added_view(report))
+
+
+@app.command("import")
+def import_opt_outs(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A CSV file with a column `phone`, or a text file with one phone a line.",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Opt out the phones in a file; importing it again changes nothing."""
+    with connected(as_json) as client, file.open("rb") as content:
+        report = client.upload("/api/opt-outs/import", file.name, content)
     print_for(as_json, report, _added_view(report))
 
 
@@ -97,19 +103,6 @@ def export_opt_outs(
 
 def _state(lifted: bool) -> str:
     return "lifted" if lifted else "in_force"
-
-
-def _lines(file: Path) -> list[str]:
-    """The lines of a file that say something."""
-    text = sys.stdin.read() if str(file) == "-" else _read(file)
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"cannot read {file}: {error}") from error
 
 
 def _find(client: "Client", phone: str) -> int:

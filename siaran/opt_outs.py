@@ -25,6 +25,8 @@ from siaran.tenancy import get_owned
 MANUAL = "manual"
 REASON = "added by hand"
 PAGE_ROWS = 5_000
+BATCH = 2_000
+"""Phones that are read and written before others have their turn."""
 NAMED_ERRORS = 100
 """How many phones a refusal names."""
 
@@ -143,38 +145,49 @@ async def add_opt_outs(
     Phones that are none are reported and the others added. Raises `Invalid` where none of them is a phone.
     """
     reason = clean_source(reason, "reason") or REASON
-    phones, refused, errors = _read_phones(raw, country)
+    phones: dict[str, bool] = {}
+    refused: list[RefusedPhone] = []
+    errors: list[FieldError] = []
+    for start in range(0, len(raw), BATCH):
+        read = _read_phones(raw[start : start + BATCH], start, country, refused, errors)
+        unknown = sorted(set(read) - phones.keys())
+        added = await _suppress(session, user_id, unknown, reason, now) if unknown else set()
+        phones |= {phone: phone in added for phone in read if phone not in phones}
     if not phones:
         raise Invalid(errors[:NAMED_ERRORS] or [FieldError("phones", "is empty")])
-    rows = [
-        {"user_id": user_id, "phone": phone, "reason": reason, "source": MANUAL, "created_at": now} for phone in sorted(phones)
-    ]
+    became = AddedOptOuts(
+        added=[phone for phone, is_new in phones.items() if is_new],
+        already=[phone for phone, is_new in phones.items() if not is_new],
+        invalid=refused,
+    )
+    if became.added:
+        note(session, user_id, "opt_out.added", "opt_outs", details={"phones": len(became.added)})
+    return became
+
+
+def _read_phones(
+    raw: Sequence[str], first: int, country: str, refused: list[RefusedPhone], errors: list[FieldError]
+) -> list[str]:
+    """The phones in their one form; what is none goes to `refused` and `errors`, where `first` is the place of the first."""
+    phones: list[str] = []
+    for position, written in enumerate(raw, first):
+        try:
+            phones.append(normalise_phone(written, country))
+        except InvalidPhone as error:
+            refused.append(RefusedPhone(written, error.reason))
+            errors.append(FieldError(f"phones.{position}", error.reason))
+    return phones
+
+
+async def _suppress(session: AsyncSession, user_id: UUID, phones: Sequence[str], reason: str, now: datetime) -> set[str]:
+    """Suppress phones, in their order, that are not yet; returns those."""
     statement = (
         insert(Suppression)
         .on_conflict_do_nothing(index_elements=["user_id", "phone"], index_where=Suppression.lifted_at.is_(None))
         .returning(Suppression.phone)
     )
-    added = set(await session.scalars(statement, rows))
-    if added:
-        note(session, user_id, "opt_out.added", "opt_outs", details={"phones": len(added)})
-    return AddedOptOuts(
-        added=[phone for phone in phones if phone in added],
-        already=[phone for phone in phones if phone not in added],
-        invalid=refused,
-    )
-
-
-def _read_phones(raw: Sequence[str], country: str) -> tuple[list[str], list[RefusedPhone], list[FieldError]]:
-    phones: dict[str, None] = {}
-    refused: list[RefusedPhone] = []
-    errors: list[FieldError] = []
-    for position, written in enumerate(raw):
-        try:
-            phones[normalise_phone(written, country)] = None
-        except InvalidPhone as error:
-            refused.append(RefusedPhone(written, error.reason))
-            errors.append(FieldError(f"phones.{position}", error.reason))
-    return list(phones), refused, errors
+    rows = [{"user_id": user_id, "phone": phone, "reason": reason, "source": MANUAL, "created_at": now} for phone in phones]
+    return set(await session.scalars(statement, rows))
 
 
 async def get_opt_out(session: AsyncSession, user_id: UUID, opt_out_id: int) -> OptOut:

@@ -1,5 +1,6 @@
 """Opt-outs: who is not written to any more, by their own wish or by hand."""
 
+import asyncio
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -13,6 +14,9 @@ from api.auth import UserDep
 from api.context import ContextDep
 from api.envelope import Envelope, ListEnvelope, listed, success
 from api.paging import PagingDep
+from api.routes.lead_files import UPLOAD, UploadDep
+from siaran.lead_fields import SOURCE_LENGTH as REASON_LENGTH
+from siaran.opt_out_files import read_phones
 from siaran.opt_outs import (
     OptOutFilter,
     OptOutState,
@@ -121,6 +125,27 @@ async def create_opt_outs(body: NewOptOuts, user: UserDep, context: ContextDep) 
     async with context.sessions.begin() as session:
         added = await add_opt_outs(session, user.id, body.phones, reason=body.reason, country=user.country, now=context.clock())
     return success(AddedView.model_validate(added), f"{len(added.added):,} of {len(body.phones):,} phones opted out")
+
+
+@router.post(
+    "/api/opt-outs/import", openapi_extra=UPLOAD, response_model=Envelope[AddedView], status_code=status.HTTP_201_CREATED
+)
+async def import_opt_outs(file: UploadDep, user: UserDep, context: ContextDep) -> Envelope[AddedView]:
+    """Opt out the phones in a CSV file with a column `phone`, or in a text file with one a line; up to 100,000.
+
+    An export of another account can be imported; rows that it shows as lifted are left out.
+    """
+    phones = await asyncio.to_thread(read_phones, file.file)
+    async with context.sessions.begin() as session:
+        added = await add_opt_outs(
+            session,
+            user.id,
+            phones,
+            reason=f"imported from {file.filename or 'a file'}"[:REASON_LENGTH],
+            country=user.country,
+            now=context.clock(),
+        )
+    return success(AddedView.model_validate(added), f"{len(added.added):,} of {len(phones):,} phones opted out")
 
 
 @router.get("/api/opt-outs/export", response_class=StreamingResponse, responses=CSV_ANSWER)

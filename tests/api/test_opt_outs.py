@@ -182,6 +182,78 @@ async def test_the_export_is_csv_that_no_spreadsheet_takes_for_formulas(aisyah, 
     assert (await aisyah.get("/api/opt-outs/export", params={"state": "x"})).status_code == 422
 
 
+async def upload(client: AsyncClient, content: bytes | str) -> Any:
+    """Import a file of opt-outs; returns the answer."""
+    data = content.encode() if isinstance(content, str) else content
+    return await client.post("/api/opt-outs/import", files={"file": ("list.csv", data)})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "0123456701\n+60 12-345 6702\n\n0123456701",
+        "\ufeffphone\r\n60123456701\r\n60123456702\r\n",
+        'name;Phone;note\nAli;0123456701;"a;b"\nBala;0123456702;\n',
+        "phone,reason,lifted_at\n60123456702,STOP,\n'+60123456701,,\n60123456703,STOP,2026-03-01T08:00:00+08:00\n",
+    ],
+)
+async def test_a_file_of_phones_is_imported_once(aisyah, content: str):
+    answer = await upload(aisyah, content)
+
+    assert answer.status_code == 201, answer.text
+    assert sorted(answer.json()["results"]["added"]) == [ALI, BALA]
+    assert answer.json()["results"]["invalid"] == []
+    again = (await upload(aisyah, content)).json()["results"]
+    assert (again["added"], sorted(again["already"])) == ([], [ALI, BALA])
+    assert {row["reason"] for row in await read(aisyah)} == {"imported from list.csv"}
+
+
+async def test_rows_of_a_file_that_are_no_phones_are_reported_and_the_others_imported(aisyah):
+    rows = [f"6012{number:07d}" for number in range(2_500)] + ["nobody"]
+
+    results = (await upload(aisyah, "phone\n" + "\n".join(rows))).json()["results"]
+
+    assert len(results["added"]) == 2_500
+    assert [row["phone"] for row in results["invalid"]] == ["nobody"]
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "reason"),
+    [
+        ("", "file", "holds no phone"),
+        ("phone\n", "file", "holds no phone"),
+        (b"\xff\xfe0\x001\x00", "file", "UTF-8"),
+        ("a\0b", "file", "no text file"),
+        ("nobody\nnothing\n", "phones.0", "no part of a phone number"),
+        ("0123456701\n" * 100_001, "file", "more than 100,000 rows"),
+    ],
+)
+async def test_a_file_that_makes_no_sense_is_refused(aisyah, content: bytes | str, field: str, reason: str):
+    answer = await upload(aisyah, content)
+
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["field"] == field
+    assert reason in answer.json()["errors"][0]["reason"]
+    assert await read(aisyah) == []
+
+
+async def test_without_a_file_nothing_is_imported(aisyah):
+    answer = await aisyah.post("/api/opt-outs/import", files={"other": ("x", b"0123456701")})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "file"
+
+
+async def test_an_export_can_be_imported_by_another_account(aisyah, stranger):
+    await add(aisyah, ALI, BALA)
+    await lift(aisyah, (await read(aisyah, search=ALI))[0]["id"])
+
+    answer = await upload(stranger, (await aisyah.get("/api/opt-outs/export")).text)
+
+    assert answer.json()["results"]["added"] == [BALA]
+    assert await phones(stranger) == [BALA]
+    assert await phones(aisyah, state="in_force") == [BALA]
+
+
 async def test_leads_show_who_has_opted_out_and_can_be_filtered_by_it(aisyah, stranger, session: AsyncSession):
     leads = {}
     for name, phone in (("Ali", ALI), ("Bala", BALA), ("Chong", CHONG)):

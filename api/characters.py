@@ -9,8 +9,8 @@ from fastapi.routing import APIRoute
 from siaran.errors import FieldError, Invalid
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_PERHAPS = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
-"""What every body with a lone surrogate holds, escaped or raw; so do those with an escaped emoji."""
+_PERHAPS = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\0")
+"""What every body with a lone surrogate holds, escaped, raw or in UTF-16; so do those with an escaped emoji."""
 
 REASON = "holds half a character (a lone surrogate)"
 

@@ -43,6 +43,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("device_id", "sender", "whatsapp_id", name=op.f("pk_incoming_messages")),
     )
     op.create_index(
+        "ix_suppressions_campaign", "suppressions", ["campaign_id"], postgresql_where=sa.text("campaign_id IS NOT NULL")
+    )
+    op.create_index(
         op.f("ix_incoming_messages_received_at"), "incoming_messages", ["received_at"], unique=False, postgresql_using="brin"
     )
     op.create_table(
@@ -64,6 +67,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_suppressions_campaign", table_name="suppressions")
     op.execute("ALTER TABLE media ALTER COLUMN content SET STORAGE EXTENDED")
     op.execute("ALTER TABLE message_analytics RESET (fillfactor)")
     _drop_imports()

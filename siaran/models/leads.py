@@ -70,5 +70,6 @@ class Suppression(Owned, Base):
 
     __table_args__ = (
         Index("uq_suppressions_in_force", "user_id", "phone", unique=True, postgresql_where=text("lifted_at IS NULL")),
+        Index("ix_suppressions_campaign", "campaign_id", postgresql_where=text("campaign_id IS NOT NULL")),
         Index(None, "user_id", "id"),
     )

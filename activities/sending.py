@@ -41,7 +41,7 @@ SLICE_GROWS_ABOVE = 1000
 USUAL_GAP_SECONDS = 20.0
 """The mean of the default delays, 10 to 30 s."""
 
-CLAIM_AHEAD = timedelta(milliseconds=150)
+CLAIM_AHEAD = timedelta(milliseconds=200)
 """A claim is asked for this long before its turn, so that its group commit does not make the message late."""
 
 RETURN_AHEAD = timedelta(milliseconds=250)

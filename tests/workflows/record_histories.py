@@ -1,34 +1,51 @@
-"""Records the histories that `test_replay.py` replays: `python -m tests.workflows.record_histories`."""
+"""Records the histories that `test_replay.py` replays: `python -m tests.workflows.record_histories [kind …]`."""
 
 import asyncio
+import contextlib
+import io
 import json
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 from redis.asyncio import Redis
-from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowHistory
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowHistory,
+)
 
-from siaran.contracts import CampaignInput
+from siaran.contracts import CampaignInput, LeadImportInput, import_workflow_id
 from siaran.db import open_database
 from siaran.embedded.options import StackOptions
 from siaran.embedded.stack import EmbeddedStack
+from siaran.lead_import_starts import start_import
+from siaran.lead_imports import ImportOrder, add_import
 from siaran.models import Campaign, CampaignStatus
 from siaran.settings import Settings
 from siaran.temporal import connect, nudge_campaign
 from tests.conftest import stack_folder
+from tests.lead_files import ManyLeads
 from tests.servers import TestServers
 from tests.workflows.house import House, open_house
 
 HISTORIES = Path(__file__).with_name("histories")
 PROCESS = re.compile(r"\d+@[\w.-]+")
 TEXT = "Grand opening, dear {{name}}"
+ENDED = {WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.CANCELED}
 
 
-async def record() -> None:
-    """Start servers of our own, let campaigns go out, and write down every execution that has ended."""
+async def record(kinds: set[str]) -> None:
+    """Start servers of our own, let campaigns go out and leads come in, and write down executions that have ended.
+
+    Of these `kinds` only, such as `campaign`, or of all.
+    """
     options = StackOptions(postgres_fsync=False).with_free_ports()
     with stack_folder() as folder:
         async with EmbeddedStack(Settings(data_dir=folder), options) as stack:
@@ -44,8 +61,29 @@ async def record() -> None:
                 Redis.from_url(settings.redis_dsn, decode_responses=True) as redis,
                 open_house(settings, sessions, redis, client, devices=3, leads=9) as house,
             ):
+                await come_in(house)
                 await go_out(house)
-            await write_down(client)
+            await write_down(client, kinds)
+
+
+async def come_in(house: House) -> None:
+    """An import that ends by itself, and one that an operator cancels."""
+    await (await _begin_import(house, 3_000)).result()
+    cancelled = await _begin_import(house, 100_000)
+    await asyncio.sleep(1)
+    await cancelled.cancel()
+    with contextlib.suppress(WorkflowFailureError):
+        await cancelled.result()
+
+
+async def _begin_import(house: House, rows: int) -> WorkflowHandle[Any, Any]:
+    use, user = house.resources, house.ledger.user
+    file = io.BytesIO(ManyLeads(rows).content.encode())
+    async with use.sessions.begin() as session:
+        order = ImportOrder(country="MY", file_name="leads.csv", is_dry_run=True)
+        row = await add_import(session, user.id, order, file, use.clock())
+    await start_import(use.client, LeadImportInput(row.id, user.id))
+    return use.client.get_workflow_handle(import_workflow_id(row.id))
 
 
 async def go_out(house: House) -> None:
@@ -75,14 +113,17 @@ async def _set_status(house: House, campaign: Campaign, status: CampaignStatus) 
     await nudge_campaign(house.resources.client, CampaignInput(campaign.id, campaign.user_id))
 
 
-async def write_down(client: Client) -> None:
+async def write_down(client: Client, kinds: set[str]) -> None:
     """Replace the recorded histories by those of this namespace."""
     for old in HISTORIES.glob("*.json"):
-        old.unlink()
-    ended = [one async for one in client.list_workflows() if one.status is WorkflowExecutionStatus.COMPLETED]
+        if not kinds or old.stem.partition("-")[0] in kinds:
+            old.unlink()
+    ended = [one async for one in client.list_workflows() if one.status in ENDED]
     numbers: Counter[str] = Counter()
     for execution in sorted(ended, key=lambda one: one.start_time):
         kind = execution.workflow_type.removesuffix("Workflow").lower()
+        if kinds and kind not in kinds:
+            continue
         numbers[kind] += 1
         events = [json.dumps(event, separators=(",", ":")) for event in await _events(client, execution)]
         lines = '{"events":[\n' + ",\n".join(events) + "\n]}\n"
@@ -98,4 +139,4 @@ async def _events(client: Client, execution: WorkflowExecution) -> list[Any]:
 
 
 if __name__ == "__main__":
-    asyncio.run(record())
+    asyncio.run(record(set(sys.argv[1:])))

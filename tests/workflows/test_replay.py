@@ -12,7 +12,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError
 
-from siaran.contracts import CampaignInput, LaneInput
+from siaran.contracts import CampaignInput, LaneInput, LeadImportInput
 from siaran.temporal import DATA_CONVERTER
 from tests.workflows.record_histories import HISTORIES, TEXT
 from worker.__main__ import WORKFLOW_RUNNER, WORKFLOWS
@@ -50,13 +50,14 @@ def test_the_histories_meet_every_activity_timer_and_signal() -> None:
 
     assert {"plan_campaign", "expand_audience", "cancel_pending", "retry_failed", "changed"} <= met
     assert {"plan_lane", "fail_over", "send", "wake"} <= met
+    assert {"import_leads", "cancel_import"} <= met
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_a_history_holds_no_phone_number_name_or_text(path: Path) -> None:
     found = [text for event in read(path).events for text in strings(event)]
 
-    assert any("campaign_id" in text or "device_id" in text for text in found), "payloads are decoded"
+    assert any(name in text for text in found for name in ("campaign_id", "device_id", "import_id")), "payloads are decoded"
     for text in found:
         assert not PHONE.search(text), text
         assert "Zulaikha" not in text
@@ -83,9 +84,19 @@ class ChangedDevice:
         return str(lane.device_id)
 
 
+@workflow.defn(name="LeadImportWorkflow")
+class ChangedImport:
+    """An import that sleeps first."""
+
+    @workflow.run
+    async def run(self, order: LeadImportInput) -> str:
+        await workflow.sleep(1)
+        return str(order.import_id)
+
+
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 async def test_a_workflow_that_has_changed_does_not_replay(path: Path) -> None:
-    changed = [ChangedCampaign, ChangedDevice]
+    changed = [ChangedCampaign, ChangedDevice, ChangedImport]
     replayer = Replayer(workflows=changed, workflow_runner=UnsandboxedWorkflowRunner(), data_converter=DATA_CONVERTER)
 
     with pytest.raises(NondeterminismError):

@@ -1,0 +1,1 @@
+"""Tests of what holds whatever people and devices do."""

@@ -20,7 +20,15 @@ from siaran.models.messages import (
     UnmatchedReceipt,
     campaign_source,
 )
-from siaran.models.sequences import Enrollment, EnrollmentStatus, Sequence, SequenceLog, SequenceStatus, SequenceStep
+from siaran.models.sequences import (
+    Enrollment,
+    EnrollmentStatus,
+    Sequence,
+    SequenceLog,
+    SequenceRetry,
+    SequenceStatus,
+    SequenceStep,
+)
 
 __all__ = [
     "ONE_OFF",
@@ -60,6 +68,7 @@ __all__ = [
     "Role",
     "Sequence",
     "SequenceLog",
+    "SequenceRetry",
     "SequenceStatus",
     "SequenceStep",
     "Suppression",

@@ -102,6 +102,14 @@ class BroadcastMessage(Owned, Base):
         ),
         Index("ix_broadcast_messages_claimed", "device_id", postgresql_where=text("status = 'claimed'")),
         Index("ix_broadcast_messages_campaign", "campaign_id", "status", "device_id", "id"),
+        Index(
+            "ix_broadcast_messages_sequence",
+            "sequence_id",
+            "status",
+            "id",
+            postgresql_include=["step_id"],
+            postgresql_where=text("sequence_id IS NOT NULL"),
+        ),
         Index("ix_broadcast_messages_recipient", "user_id", "recipient_phone", "sent_at"),
         {
             "postgresql_with": {

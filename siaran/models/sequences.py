@@ -32,7 +32,8 @@ class EnrollmentStatus(StrEnum):
 class Sequence(Owned, Base):
     """A named project of daily steps; `target_status` may be `all`.
 
-    Leads that changed before `enrolled_until_at` have been looked at for enrolling; None is to look at all.
+    Leads that changed before `enrolled_until_at` have been looked at for enrolling; None is to look at all. `resumed_at` is
+    when it became active last: a step that was due before is put off by whole days until it is not.
     """
 
     __tablename__ = "sequences"
@@ -51,6 +52,7 @@ class Sequence(Owned, Base):
     leave_on_reply: Mapped[bool] = mapped_column(default=False)
     leave_on_opt_out: Mapped[bool] = mapped_column(default=True, server_default="true")
     enrolled_until_at: Mapped[datetime | None]
+    resumed_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
@@ -65,7 +67,11 @@ class Sequence(Owned, Base):
 
 
 class SequenceStep(Owned, Base):
-    """One day's message of a sequence; unset times and delays are the sequence's."""
+    """One day's message of a sequence; unset times and delays are the sequence's.
+
+    A step that was taken out keeps its row, because messages refer to it, with `deleted_at`: only rows without it are steps.
+    Put back in for the same day, it is the same step again.
+    """
 
     __tablename__ = "sequence_steps"
 
@@ -79,6 +85,7 @@ class SequenceStep(Owned, Base):
     send_time: Mapped[time | None]
     min_delay_seconds: Mapped[int | None]
     max_delay_seconds: Mapped[int | None]
+    deleted_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
@@ -94,7 +101,8 @@ class Enrollment(Owned, Base):
 
     Day 1 is the local date `day_one_on`, and its clock time `day_one_time`; `shifted_days` is what pauses have put later steps
     off by. `current_day` is the last day that was queued or skipped. `workflow_started_at` is None while nobody has started the
-    contact's workflow, and `left_because` says why a contact left.
+    contact's workflow, and `left_because` says why a contact left. `resumed_at` is for one contact what it is for a sequence.
+    `wanted_at` is set where a change of the row has to reach the contact's workflow, which has not been told yet.
     """
 
     __tablename__ = "sequence_contacts"
@@ -112,8 +120,10 @@ class Enrollment(Owned, Base):
     shifted_days: Mapped[int] = mapped_column(default=0)
     status: Mapped[EnrollmentStatus] = mapped_column(TextEnum(EnrollmentStatus), default=EnrollmentStatus.ACTIVE)
     paused_at: Mapped[datetime | None]
+    resumed_at: Mapped[datetime | None]
     left_because: Mapped[str | None]
     workflow_started_at: Mapped[datetime | None]
+    wanted_at: Mapped[datetime | None]
     enrolled_at: Mapped[CreatedAt]
     last_message_at: Mapped[datetime | None]
     next_send_at: Mapped[datetime | None]
@@ -126,6 +136,7 @@ class Enrollment(Owned, Base):
         Index(None, "sequence_id", "status", "next_send_at"),
         Index(None, "user_id", "contact_phone"),
         Index("ix_sequence_contacts_unstarted", "sequence_id", "id", postgresql_where=text("workflow_started_at IS NULL")),
+        Index("ix_sequence_contacts_wanted", "sequence_id", "id", postgresql_where=text("wanted_at IS NOT NULL")),
     )
 
 
@@ -143,3 +154,26 @@ class SequenceLog(Owned, Base):
     created_at: Mapped[CreatedAt]
 
     __table_args__ = (Index(None, "user_id", "sequence_id", "id"),)
+
+
+class SequenceRetry(Owned, Base):
+    """A person's request to send one step of a contact again, until the contact's workflow has carried it out.
+
+    It takes a message that failed and can be retried, or one of which nobody can tell, if it was last tried before
+    `requested_at`. There is one open request for a message at most.
+    """
+
+    __tablename__ = "sequence_retries"
+
+    id: Mapped[BigId]
+    sequence_id: Mapped[UUID] = mapped_column(ForeignKey("sequences.id"))
+    enrollment_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("sequence_contacts.id"))
+    message_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("broadcast_messages.id"))
+    requested_by: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    requested_at: Mapped[datetime]
+    done_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("uq_sequence_retries_open", "message_id", unique=True, postgresql_where=text("done_at IS NULL")),
+        Index("ix_sequence_retries_open", "sequence_id", "id", postgresql_where=text("done_at IS NULL")),
+    )

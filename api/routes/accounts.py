@@ -1,5 +1,6 @@
 """Registering, logging in and out, and what a user may change of their own account."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
@@ -27,9 +28,11 @@ from siaran.accounts import (
 )
 from siaran.credentials import end_session, find_login, open_session
 from siaran.errors import Forbidden, NotFound, Unauthenticated
+from siaran.lanes import wake_lanes
 from siaran.ledger.counters import recount_days
 from siaran.models import Role, User
 from siaran.passwords import MAX_LENGTH, PASSWORDS, check_password
+from siaran.user_settings import waiting_lanes
 
 router = APIRouter(tags=["accounts"])
 
@@ -193,6 +196,7 @@ async def read_me(user: UserDep, context: ContextDep) -> Envelope[Account]:
 @router.patch("/api/me")
 async def change_me(body: AccountChange, user: UserDep, context: ContextDep) -> Envelope[Account]:
     """Change one's own name, time zone or country. In another time zone the days of the analytics are counted again."""
+    waiting: Sequence[UUID] = ()
     async with context.sessions.begin() as session:
         row = await get_user(session, user.id, lock=True)
         if body.full_name is not None:
@@ -200,6 +204,8 @@ async def change_me(body: AccountChange, user: UserDep, context: ContextDep) -> 
         if body.timezone is not None and body.timezone != row.timezone:
             row.timezone = check_timezone(body.timezone)
             await recount_days(session, user.id)
+            waiting = await waiting_lanes(session, user.id)  # for the end of quiet hours, it may be
         if body.country is not None:
             row.country = check_country(body.country)
+    await wake_lanes(context.sessions, context.temporal, context.redis, waiting)
     return success(await _read_account(context, user), "Account changed")

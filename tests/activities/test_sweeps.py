@@ -4,14 +4,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
 from activities.resources import Resources
 from activities.sweeps import SweepActivities
 from siaran.contracts import SweepResult
-from siaran.models import CampaignRetry, CampaignStatus, DeviceStatus, LaneState, MessageStatus
+from siaran.incoming import KEPT
+from siaran.models import CampaignRetry, CampaignStatus, DeviceStatus, IncomingMessage, LaneState, MessageStatus
 from tests.activities.conftest import HandClock
 from tests.activities.lanes_seen import signals_of_campaign, signals_of_lane
 from tests.factories import NOW, after
@@ -191,3 +192,27 @@ async def test_a_sweep_on_a_quiet_day_finds_nothing(sweeps: Sweeps, ledger: Ledg
     await age(ledger)
 
     assert await sweeps.sweep() == SweepResult(campaigns=0, lanes=0, stale_claims=0)
+
+
+async def test_traces_of_incoming_messages_are_kept_for_as_long_as_they_may_come_again(sweeps: Sweeps, ledger: Ledger) -> None:
+    device = await ledger.device()
+    ages = {"old": KEPT + timedelta(hours=1), "young": KEPT - timedelta(hours=1)}
+    async with ledger.sessions.begin() as session:
+        for name, age_ in ages.items():
+            day = (after(300) - age_).date()
+            session.add(
+                IncomingMessage(
+                    user_id=device.user_id,
+                    device_id=device.id,
+                    sender="60123456789",
+                    whatsapp_id=name,
+                    day=day,
+                    is_reply=False,
+                    received_at=after(300) - age_,
+                )
+            )
+
+    await sweeps.sweep()
+
+    async with ledger.sessions() as session:
+        assert [row.whatsapp_id for row in await session.scalars(select(IncomingMessage))] == ["young"]

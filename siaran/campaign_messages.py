@@ -6,7 +6,6 @@ from uuid import UUID
 from sqlalchemy import Text, Uuid, func, literal, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from siaran.errors import Invalid
 from siaran.models import BroadcastMessage, Campaign, CampaignCount, Device, MessageStatus
@@ -63,12 +62,19 @@ async def campaign_messages(
         .table_valued("value", name="status")
         .render_derived()
     )
-    run = select_owned(BroadcastMessage, campaign.user_id).where(
-        BroadcastMessage.campaign_id == campaign.id,
-        BroadcastMessage.device_id == device.c.id,
-        BroadcastMessage.status == status.c["value"],
-        BroadcastMessage.id > (after or 0),
+    # Ids alone first, which the index has: a page of every state of 15 devices looks at 135 runs of it.
+    run = (
+        select(BroadcastMessage.id)
+        .where(
+            BroadcastMessage.campaign_id == campaign.id,
+            BroadcastMessage.device_id == device.c.id,
+            BroadcastMessage.status == status.c["value"],
+            BroadcastMessage.id > (after or 0),
+        )
+        .order_by(BroadcastMessage.id)
+        .limit(limit)
+        .lateral("run")
     )
-    found = aliased(BroadcastMessage, run.order_by(BroadcastMessage.id).limit(limit).lateral("run"))
-    merged = select(found).select_from(device).join(status, true()).join(found, true())
-    return (await session.scalars(merged.order_by(found.id).limit(limit))).all()
+    merged = select(run.c.id).select_from(device).join(status, true()).join(run, true()).order_by(run.c.id).limit(limit)
+    page = select_owned(BroadcastMessage, campaign.user_id).where(BroadcastMessage.id.in_(merged.subquery().select()))
+    return (await session.scalars(page.order_by(BroadcastMessage.id))).all()

@@ -28,8 +28,9 @@ up: setup
 demo: setup
 	@$(BIN)/siaran demo $(DEMO_ARGS)
 
+# Two processes with servers of their own; what starts and kills whole stacks goes to one of them, one test after another.
 test: setup
-	$(BIN)/pytest $(TEST_ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup $(TEST_ARGS)
 
 check: setup
 	$(BIN)/ruff check

@@ -19,6 +19,17 @@ from siaran.settings import Settings
 from siaran.temporal import connect
 from tests.servers import TestServers
 
+HEAVY = ("embedded", "faults")
+"""Folders of tests that start stacks of their own: two of those at once would only wait for each other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep heavy tests together, first of all, where several processes share the tests."""
+    for item in items:
+        if item.path.parent.name in HEAVY:
+            item.add_marker(pytest.mark.xdist_group("stacks"))
+    items.sort(key=lambda item: item.path.parent.name not in HEAVY)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside() -> Iterator[None]:

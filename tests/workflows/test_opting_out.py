@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import select, update
 from temporalio.client import Client
 
+from siaran.clock import system_clock
 from siaran.db import SessionMaker
 from siaran.models import BroadcastMessage, CampaignStatus, Device, DeviceStatus, MessageStatus, Suppression, User
 from siaran.settings import Settings
@@ -100,6 +102,24 @@ async def test_contacts_who_reply_stop_by_themselves_are_each_confirmed_once(hou
     assert sorted(await suppressed(house, house.ledger.user)) == phones
     received = [one.to async for one in house.network.transmissions()]
     assert {phone: received.count(phone) for phone in phones} == dict.fromkeys(phones, 2)
+
+
+async def test_a_confirmation_goes_out_in_quiet_hours_and_to_who_has_had_enough(house: House) -> None:
+    leaver, *others = house.leads
+    campaign = await house.campaign()
+    assert await house.end_of(campaign) == "sent: 5 messages ended"
+    device = await device_that_wrote_to(house, leaver.phone)
+    another_day = (system_clock() + timedelta(days=3)).isoweekday()
+    closed = {"timezone": "UTC", "sending_weekdays": [another_day], "contact_limit": 1}
+    async with house.resources.sessions.begin() as session:
+        await session.execute(update(User).values(**closed))
+
+    await house.network.reply(device.id, leaver.phone, "STOP")
+    [confirmation] = await arrived(house)
+
+    assert confirmation.recipient_phone == leaver.phone
+    received = [one.to async for one in house.network.transmissions()]
+    assert {phone: received.count(phone) for phone in set(received)} == {leaver.phone: 2, **{lead.phone: 1 for lead in others}}
 
 
 async def test_an_opt_out_from_another_user_is_none_from_this_one(house: House) -> None:

@@ -7,10 +7,12 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.models import Activity, Campaign, Device
+from siaran.models import Sequence as Project
 from siaran.tenancy import get_owned, select_owned
 
 CAMPAIGN = "campaign:"
 DEVICE = "device:"
+SEQUENCE = "sequence:"
 
 
 def note(
@@ -42,6 +44,12 @@ def note_device(session: AsyncSession, user_id: UUID, device_id: UUID, what: str
     note(session, user_id, f"device.{what}", f"{DEVICE}{device_id}", device_id=device_id, details=details)
 
 
+def note_sequence(session: AsyncSession, sequence: Project, what: str, **details: object) -> None:
+    """Add what happened to a sequence that has its id already, such as `paused`."""
+    subject = f"{SEQUENCE}{sequence.id}"
+    note(session, sequence.user_id, f"sequence.{what}", subject, device_id=sequence.device_id, details=details)
+
+
 async def list_activities(
     session: AsyncSession,
     user_id: UUID,
@@ -67,11 +75,14 @@ async def list_activities(
 
 
 async def subject_names(session: AsyncSession, user_id: UUID, activities: Sequence[Activity]) -> dict[str, str]:
-    """What the user calls the campaigns and devices that some lines are about, deleted ones included, by subject."""
+    """What the user calls the campaigns, sequences and devices that lines are about, deleted ones included, by subject."""
     subjects = {activity.subject for activity in activities}
     campaigns = [int(subject.removeprefix(CAMPAIGN)) for subject in subjects if subject.startswith(CAMPAIGN)]
     devices = [UUID(subject.removeprefix(DEVICE)) for subject in subjects if subject.startswith(DEVICE)]
+    sequences = [UUID(subject.removeprefix(SEQUENCE)) for subject in subjects if subject.startswith(SEQUENCE)]
     titles = select(Campaign.id, Campaign.title).where(Campaign.user_id == user_id, Campaign.id.in_(campaigns))
     names = select(Device.id, Device.device_name).where(Device.user_id == user_id, Device.id.in_(devices))
     found = {f"{CAMPAIGN}{row.id}": row.title for row in await session.execute(titles)}
-    return found | {f"{DEVICE}{row.id}": row.device_name for row in await session.execute(names)}
+    found |= {f"{DEVICE}{row.id}": row.device_name for row in await session.execute(names)}
+    projects = select(Project.id, Project.name).where(Project.user_id == user_id, Project.id.in_(sequences))
+    return found | {f"{SEQUENCE}{row.id}": row.name for row in await session.execute(projects)}

@@ -48,6 +48,8 @@ def find_columns(cells: Sequence[str], wanted: Mapping[str, str]) -> Header:
 
     Raises `Invalid` for `columns.…` where `wanted` does not fit, and for `file` where a required column is missing.
     """
+    if any("\0" in cell for cell in cells):
+        raise Invalid.field("file", "has a NUL character in its first line, so it is no text")
     positions, problems = _match(cells, wanted)
     if problems:
         raise Invalid(problems)

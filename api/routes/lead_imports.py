@@ -191,7 +191,9 @@ def _parse_columns(text: str) -> dict[str, str]:
     if not isinstance(columns, dict):
         raise Invalid.field("columns", 'is no JSON object such as {"phone": "Telefon"}')
     for column, heading in columns.items():
-        if not isinstance(heading, str) or "\0" in heading:
+        if not column.isprintable():
+            raise Invalid.field("columns", "has a key that is no column of a lead")
+        if not isinstance(heading, str) or not heading.isprintable():
             raise Invalid.field(f"columns.{column}", "is no heading of a column")
     return columns
 

@@ -234,6 +234,7 @@ async def test_a_file_that_is_none_of_leads_is_refused_and_nothing_is_kept(aisya
         "UTF-16": "name,phone\nAli,1\n".encode("utf-16"),
         "UTF-8": b"nam\xe9,phone\nAli,1\n",
         "Excel": b"PK\x03\x04",
+        "NUL": b"name\0,phone\nAli,1\n",
     }
     for reason, content in refused.items():
         answer = await upload(aisyah, content)
@@ -255,6 +256,8 @@ async def test_a_file_that_is_none_of_leads_is_refused_and_nothing_is_kept(aisya
         ("columns", "phone=Telefon", "columns"),
         ("columns", "[]", "columns"),
         ("columns", '{"phone": 7}', "columns.phone"),
+        ("columns", '{"phone": "\\ud800"}', "columns.phone"),
+        ("columns", '{"\\ud800": "nama"}', "columns"),
         ("columns", '{"phone": "Hubungi"}', "columns.phone"),
         ("columns", '{"nickname": "nama"}', "columns.nickname"),
         ("delimiter", "#", "delimiter"),

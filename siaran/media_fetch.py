@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import httpx
 
@@ -24,8 +25,13 @@ STEP_SECONDS = 10.0
 CONNECT_SECONDS = 5.0
 """For one address of a host, before the next is tried."""
 
-_INTAKES = asyncio.Semaphore(4)
-"""Bounds the files that a process holds in memory at a time to check and store them."""
+_CHECKS = asyncio.Semaphore(4)
+"""Bounds the files that a process checks and stores at a time."""
+_FETCHES = asyncio.Semaphore(16)
+"""Bounds the files that a process fetches at a time."""
+_FETCHES_OF: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
+"""The same for each user, so that nobody's slow servers keep the others waiting."""
+_FETCHES_OF_ONE = 2
 
 _HEADERS = {"Accept": "image/*, video/*, application/pdf, */*;q=0.5", "Accept-Encoding": "identity", "User-Agent": "Siaran"}
 
@@ -43,15 +49,15 @@ async def keep_file(
     sessions: SessionMaker, user_id: UUID, content: bytes, *, file_name: str, declared: str, field: str, clock: Clock
 ) -> Media:
     """Check and store a file that was uploaded in `field`; raises `Invalid` for it."""
-    async with _INTAKES:
-        return await _keep(sessions, user_id, Fetched(content, file_name, declared), field=field, clock=clock)
+    return await _keep(sessions, user_id, Fetched(content, file_name, declared), field=field, clock=clock)
 
 
 async def keep_from_url(
     sessions: SessionMaker, user_id: UUID, url: str, *, field: str, allow_private: bool, clock: Clock
 ) -> Media:
     """Fetch a file once, check and store it; raises `Invalid` for `field`. No transaction is open while it is fetched."""
-    async with _INTAKES:
+    turn = _FETCHES_OF.setdefault(user_id, asyncio.Semaphore(_FETCHES_OF_ONE))
+    async with turn, _FETCHES:
         try:
             fetched = await fetch_media(url, allow_private=allow_private)
         except (ForbiddenTarget, UnusableMedia) as error:
@@ -62,12 +68,13 @@ async def keep_from_url(
 async def _keep(
     sessions: SessionMaker, user_id: UUID, found: Fetched, *, source_url: str | None = None, field: str, clock: Clock
 ) -> Media:
-    try:
-        kind = await asyncio.to_thread(detect_media, found.content, found.file_name, found.declared)
-    except UnusableMedia as error:
-        raise Invalid.field(field, error.detail) from error
-    async with sessions.begin() as session:
-        return await keep_media(session, user_id, NewMedia(found.content, kind, found.file_name, source_url), clock())
+    async with _CHECKS:
+        try:
+            kind = await asyncio.to_thread(detect_media, found.content, found.file_name, found.declared)
+        except UnusableMedia as error:
+            raise Invalid.field(field, error.detail) from error
+        async with sessions.begin() as session:
+            return await keep_media(session, user_id, NewMedia(found.content, kind, found.file_name, source_url), clock())
 
 
 async def fetch_media(url: str, *, allow_private: bool = False, max_bytes: int = LARGEST) -> Fetched:

@@ -71,6 +71,7 @@ class WebServer:
     answers: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=list)
+    held: dict[str, asyncio.Event] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -83,12 +84,21 @@ class WebServer:
         self.answers[path] = _head(status, lines) + body
         return self.url + path
 
+    @asynccontextmanager
+    async def holding(self, path: str) -> AsyncIterator[None]:
+        """Leave whoever asks for a path without an answer for as long."""
+        self.held[path] = asyncio.Event()
+        yield
+        self.held.pop(path).set()
+
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request and hang up."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         path = head.split(" ")[1]
         self.asked.append(path)
         self.hosts += [line.partition(": ")[2] for line in head.split("\r\n") if line.lower().startswith("host:")]
+        if path in self.held:
+            await self.held[path].wait()
         writer.write(self.answers.get(path) or _head("404 Not Found", {"Content-Length": "0"}))
         await writer.drain()
         writer.close()

@@ -336,6 +336,19 @@ async def edit_under_way(client: AsyncClient, sessions: SessionMaker, status: st
     assert (await show(client, created["id"]))["title"] == "T"
 
 
+async def test_an_unknown_field_is_refused_in_every_text_and_phase(api, sessions):
+    client = await register(api)
+    created = await create(client)
+    captioned = await create(client, image_url=await upload(client))
+    await put_under_way(sessions, captioned["id"])
+    for campaign in (created, captioned):
+        refused = await client.put(f"/api/campaigns/{campaign['id']}", json={"message": "Hi {{nama}}"})
+        assert refused.status_code == 422
+        assert [error["field"] for error in refused.json()["errors"]] == ["message"]
+        assert (await show(client, campaign["id"]))["message"] == "Hi {{name}}"
+    assert set(await create_error(client, image_url=captioned["image_url"], message="{Hi|{{x}}}")) == {"message"}
+
+
 async def test_paused_before_its_start_everything_can_be_edited(api):
     client = await register(api)
     created = await create(client)

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from api.app import create_app
 from siaran.media import QUOTA, media_content
 from siaran.media_types import LARGEST
-from siaran.models import Media
+from siaran.models import Media, Sequence, SequenceStep
 from siaran.settings import Settings
 from tests.api.campaign_rows import create, set_campaign, user_id_of
 from tests.api.conftest import another_client, register
@@ -144,6 +144,35 @@ async def test_a_file_that_an_open_campaign_uses_cannot_be_deleted(api, sessions
     assert (await client.delete(url)).status_code == 200
     assert (await client.get(url)).status_code == 404
     assert (await client.delete(url)).status_code == 404
+
+
+async def test_a_file_that_a_step_of_a_sequence_shows_cannot_be_deleted(api, sessions):
+    client = await register(api)
+    url = await upload(client)
+    user = await user_id_of(sessions)
+    async with sessions.begin() as session:
+        project = Sequence(user_id=user, name="Promo")
+        session.add(project)
+        await session.flush()
+        session.add(SequenceStep(user_id=user, sequence_id=project.id, day=1, message_type="image", media_url=url))
+    refused = await client.delete(url)
+    assert refused.status_code == 409
+    assert "sequence" in refused.json()["detail"]
+    async with sessions.begin() as session:
+        await session.execute(update(Sequence).values(deleted_at=func.now()))
+    assert (await client.delete(url)).status_code == 200
+
+
+async def test_someones_slow_servers_keep_nobody_else_waiting(intranet, web):
+    slow, quick = await register(intranet), await register(intranet, email="badrul@example.com")
+    web.serve("/a.png", png())
+    async with web.holding("/slow"):
+        waiting = [asyncio.create_task(slow.post("/api/media", json={"url": web.url + "/slow"})) for _ in range(20)]
+        async with asyncio.timeout(5):
+            assert (await quick.post("/api/media", json={"url": web.url + "/a.png"})).status_code == 201
+        assert web.asked.count("/slow") == 2
+    for answer in await asyncio.gather(*waiting):
+        assert answer.status_code == 422
 
 
 async def test_someone_elses_file_does_not_exist(api):

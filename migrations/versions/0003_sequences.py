@@ -40,6 +40,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("wanted_at IS NOT NULL"),
     )
     op.create_index(
+        "uq_sequence_contacts_lead",
+        "sequence_contacts",
+        ["sequence_id", "lead_id"],
+        unique=True,
+        postgresql_where=sa.text("lead_id IS NOT NULL"),
+    )
+    op.create_index(
         "ix_broadcast_messages_sequence",
         "broadcast_messages",
         ["sequence_id", "status", "id"],
@@ -79,6 +86,9 @@ def downgrade() -> None:
         table_name="broadcast_messages",
         postgresql_where=sa.text("sequence_id IS NOT NULL"),
         postgresql_include=["step_id"],
+    )
+    op.drop_index(
+        "uq_sequence_contacts_lead", table_name="sequence_contacts", postgresql_where=sa.text("lead_id IS NOT NULL")
     )
     op.drop_index(
         "ix_sequence_contacts_wanted", table_name="sequence_contacts", postgresql_where=sa.text("wanted_at IS NOT NULL")

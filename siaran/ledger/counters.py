@@ -4,9 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.models import MessageStatus
@@ -60,6 +61,19 @@ class Change:
     count: int = 1
     before_at: datetime | None = None
     after_at: datetime | None = None
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> "Change":
+        """The change of one message, from a row with `before`, `after` and their instants."""
+        return cls(
+            row.campaign_id,
+            row.device_id,
+            row.user_id,
+            MessageStatus(row.before),
+            MessageStatus(row.after),
+            before_at=row.before_at,
+            after_at=row.after_at,
+        )
 
 
 def _column(status: MessageStatus) -> str:

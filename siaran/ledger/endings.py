@@ -7,7 +7,6 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.ledger.counters import Change, change_counters
-from siaran.models import MessageStatus
 
 BATCH = 1000
 """Rows changed in one transaction."""
@@ -22,7 +21,7 @@ _CANCEL = text("""
     )
     UPDATE broadcast_messages m SET status = 'cancelled'
     FROM batch WHERE m.id = batch.id AND m.user_id = :user AND m.status = 'pending'
-    RETURNING m.id, m.device_id, m.user_id, old.status AS before, new.status AS after,
+    RETURNING m.id, m.campaign_id, m.device_id, m.user_id, old.status AS before, new.status AS after,
         coalesce(old.sent_at, old.claimed_at, old.scheduled_at) AS before_at,
         coalesce(new.sent_at, new.claimed_at, new.scheduled_at) AS after_at
 """)
@@ -42,7 +41,7 @@ _RETRY = text("""
     UPDATE broadcast_messages m SET
         status = 'pending', scheduled_at = :requested_at, error_code = NULL, error_message = NULL, is_retryable = false
     FROM batch WHERE m.id = batch.id AND m.user_id = :user AND (m.status = 'failed' OR m.status = 'unknown')
-    RETURNING m.id, m.device_id, m.user_id, old.status AS before, new.status AS after,
+    RETURNING m.id, m.campaign_id, m.device_id, m.user_id, old.status AS before, new.status AS after,
         coalesce(old.sent_at, old.claimed_at, old.scheduled_at) AS before_at,
         coalesce(new.sent_at, new.claimed_at, new.scheduled_at) AS after_at
 """)
@@ -52,18 +51,7 @@ async def _change(session: AsyncSession, statement: TextClause, campaign_id: int
     rows = (await session.execute(statement, {"campaign": campaign_id, "batch": BATCH, **parameters})).all()
     await change_counters(
         session,
-        [
-            Change(
-                campaign_id,
-                row.device_id,
-                row.user_id,
-                MessageStatus(row.before),
-                MessageStatus(row.after),
-                before_at=row.before_at,
-                after_at=row.after_at,
-            )
-            for row in rows
-        ],
+        [Change.of(row) for row in rows],
     )
     return [row.device_id for row in rows]
 

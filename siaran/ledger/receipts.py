@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.gateway.interface import Receipt
 from siaran.ledger.counters import Change, change_counters
-from siaran.models import MessageStatus
 
 # A receipt for any attempt is evidence for its message: it raises every lower rank, a pending retry included.
 _RAISE = text("""
@@ -120,18 +119,6 @@ async def join_early_receipts(session: AsyncSession, attempts: Sequence[tuple[UU
 async def _raise_messages(session: AsyncSession, rows: Sequence[Row]) -> tuple[list[Change], list[Row]]:
     """Returns the changes to count, and the rows that fit no attempt."""
     found = (await session.execute(_RAISE, _columns(rows))).all()
-    changes = [
-        Change(
-            row.campaign_id,
-            row.device_id,
-            row.user_id,
-            MessageStatus(row.before),
-            MessageStatus(row.after),
-            before_at=row.before_at,
-            after_at=row.after_at,
-        )
-        for row in found
-        if row.what == "raised"
-    ]
+    changes = [Change.of(row) for row in found if row.what == "raised"]
     matched = {(row.device_id, row.whatsapp_id) for row in found if row.what == "matched"}
     return changes, [row for row in rows if (row[0], row[1]) not in matched]

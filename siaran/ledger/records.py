@@ -129,18 +129,7 @@ async def record_outcomes(session: AsyncSession, records: Sequence[Record]) -> N
             "retryable": [record.is_retryable for record in ordered],
         },
     )
-    changes = [
-        Change(
-            row.campaign_id,
-            row.device_id,
-            row.user_id,
-            MessageStatus(row.before),
-            MessageStatus(row.after),
-            before_at=row.before_at,
-            after_at=row.after_at,
-        )
-        for row in changed
-    ]
+    changes = [Change.of(row) for row in changed]
     changes += await join_early_receipts(
         session, [(record.device_id, record.whatsapp_id) for record in ordered if record.whatsapp_id is not None]
     )

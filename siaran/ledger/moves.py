@@ -13,6 +13,7 @@ from siaran.models import MessageStatus
 BATCH = 1000
 """Rows moved in one transaction: their locks are short, and a claim that meets them skips them."""
 
+# A campaign's messages are due as soon as it is, whatever a restricted device had put them off to.
 # Rows that are bound to their device (strategy `owner`, a campaign of one device) wait for it. A device that is there and
 # merely restricted keeps what goes to chats it has.
 _MOVE = text("""
@@ -36,7 +37,8 @@ _MOVE = text("""
     ), placed AS (
         SELECT id, (row_number() OVER (ORDER BY id) - 1) AS position FROM moving
     )
-    UPDATE broadcast_messages m SET device_id = t.id
+    UPDATE broadcast_messages m SET device_id = t.id,
+        scheduled_at = CASE WHEN m.campaign_id IS NULL THEN m.scheduled_at ELSE least(m.scheduled_at, :now) END
     FROM placed p JOIN targets t ON t.position = p.position % t.total
     WHERE m.id = p.id AND m.status = 'pending' AND m.device_id = :device
     RETURNING m.campaign_id, m.device_id

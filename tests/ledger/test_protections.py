@@ -209,6 +209,19 @@ async def test_new_chats_that_only_a_restricted_device_may_open_wait_until_it_ma
     assert (await ledger.claim(device, at=after(ONE_HOUR))) is not None
 
 
+async def test_what_a_restricted_device_had_put_off_is_due_at_the_device_it_moves_to(ledger: Ledger) -> None:
+    device, campaign = await ledger.device(), await ledger.campaign()
+    await restrict(ledger, device)
+    [held] = await ledger.messages(campaign, device)
+    async with ledger.sessions.begin() as session:
+        assert await hold_back_batch(session, ledger.user.id, device.id, NOW) == 1
+
+    other = await ledger.device()
+    assert await ledger.move(device) == {other.id: 1}
+
+    assert (await ledger.claimed(other)).message_id == held
+
+
 async def test_nobody_holds_back_the_messages_of_another_user(ledger: Ledger) -> None:
     device = await ledger.device()
     await restrict(ledger, device)

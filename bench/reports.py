@@ -38,6 +38,7 @@ OTHERS = 4
 """How many users beside the biggest are asked for."""
 
 WARM_UP = 2
+TABLE_WIDTH = 110
 console = Console(stderr=True)
 Request = tuple[str, dict[str, str]]
 
@@ -211,7 +212,7 @@ def show(found: dict[str, Timings]) -> None:
         )
         style = "red" if p95(timings.all) > AIM_MS else None
         table.add_row(name, str(len(timings.all)), *(f"{number:.1f}" for number in numbers), style=style)
-    Console().print(table)
+    Console(width=TABLE_WIDTH).print(table)
 
 
 def main(

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from siaran.models import Activity, Campaign, Device
+from siaran.models import Activity, Campaign, Device, LeadImport
 from siaran.models import Sequence as Project
 from siaran.tenancy import get_owned, select_owned
 
@@ -48,6 +48,12 @@ def note_sequence(session: AsyncSession, sequence: Project, what: str, **details
     """Add what happened to a sequence that has its id already, such as `paused`."""
     subject = f"{SEQUENCE}{sequence.id}"
     note(session, sequence.user_id, f"sequence.{what}", subject, device_id=sequence.device_id, details=details)
+
+
+def note_import(session: AsyncSession, row: LeadImport) -> None:
+    """Add how an import ended, with how many rows became what, once its row says so; a dry run is passed over."""
+    if not row.is_dry_run:
+        note(session, row.user_id, f"import.{row.status}", f"import:{row.id}", device_id=row.device_id, details=row.counts)
 
 
 async def list_activities(

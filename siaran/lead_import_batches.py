@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.activity_log import note_import
 from siaran.errors import Conflict, NotFound
 from siaran.lead_imports import OPEN, get_import
 from siaran.lead_merge import MergeRules, compare_rows, merge_rows
@@ -136,6 +137,7 @@ async def end_import(
         row.finished_at = row.updated_at = now
         if status is ImportStatus.DONE:
             row.bytes_done = row.size_bytes
+        note_import(session, row)
     return row
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import func, insert, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.activity_log import note_import
 from siaran.db import SessionMaker
 from siaran.devices import get_device
 from siaran.errors import Conflict, Invalid, NotFound
@@ -126,6 +127,7 @@ async def cancel_import(session: AsyncSession, user_id: UUID, import_id: UUID, n
     row = await get_import(session, user_id, import_id, lock=True)
     if row.status in OPEN:
         row.status, row.finished_at, row.updated_at = ImportStatus.CANCELLED, now, now
+        note_import(session, row)
     elif row.status is not ImportStatus.CANCELLED:
         raise Conflict(f"this import is {row.status.value} already")
     return row

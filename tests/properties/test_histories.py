@@ -14,6 +14,7 @@ from temporalio.client import Client
 
 from siaran.db import SessionMaker
 from siaran.settings import Settings
+from tests.properties.checks import check, check_stops, compare
 from tests.properties.marketer import Marketer
 from tests.properties.street import Street, open_street
 
@@ -45,7 +46,7 @@ async def live(street: Street, seeds: range) -> list[Marketer]:
         try:
             await marketer.come_to_rest()
         except TimeoutError:
-            pytest.fail(f"no rest: {await marketer._open_things()}\n{marketer}")
+            pytest.fail(f"no rest: {await marketer.open_things()}\n{marketer}")
 
     await asyncio.gather(*(live_one(marketer) for marketer in marketers))
     return marketers
@@ -55,7 +56,9 @@ async def live(street: Street, seeds: range) -> list[Marketer]:
 async def test_every_message_is_accounted_for_whatever_happens(street: Street, first_seed: int) -> None:
     await street.network.configure(seed=first_seed)
     for marketer in await live(street, range(first_seed, min(first_seed + AT_ONCE, FIRST_SEED + EXAMPLES))):
-        await marketer.check()
+        await check(marketer)
+    # Had nothing gone out, all of this would hold as well.
+    assert (await street.network.counts()).transmissions > AT_ONCE * 5
 
 
 async def test_session_stores_that_forget_attempts_are_found_out(street: Street) -> None:
@@ -64,4 +67,23 @@ async def test_session_stores_that_forget_attempts_are_found_out(street: Street)
     await marketer.move_in()
     await marketer.create()
     await marketer.come_to_rest()
-    assert (await marketer.compare()).duplicates
+    assert (await compare(marketer)).duplicates
+
+
+async def test_a_pause_and_an_opt_out_that_do_not_hold_are_found_out(street: Street) -> None:
+    paused, opted_out = Marketer(street, 2_000), Marketer(street, 2_001)
+    for marketer in (paused, opted_out):
+        await marketer.move_in()
+    await paused.create()
+    await paused.pause()
+    await opted_out.opt_out()
+    # Behind their backs:
+    await paused.ask("POST", f"/api/campaigns/{paused.campaigns[0]}/resume")
+    [number] = opted_out.opt_outs.values()
+    await opted_out.ask("POST", f"/api/opt-outs/{number}/lift")
+    await opted_out.create(niche="")
+    for marketer in (paused, opted_out):
+        await marketer.come_to_rest()
+        assert (await compare(marketer)).is_clean
+        with pytest.raises(AssertionError, match="within Span"):
+            await check_stops(marketer)

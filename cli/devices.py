@@ -18,6 +18,9 @@ DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="A device,
 PerMinute = Annotated[int | None, typer.Option(help="Messages a minute at most.")]
 PerHour = Annotated[int | None, typer.Option(help="Messages an hour at most.")]
 PerDay = Annotated[int | None, typer.Option(help="Messages a day at most.")]
+WarmUp = Annotated[
+    bool | None, typer.Option("--warm-up/--no-warm-up", help="Let the cap of a day rise step by step, as a new account needs.")
+]
 Seconds = Annotated[float | None, typer.Option(help="For how long; without it, until `restore`.")]
 
 
@@ -52,11 +55,12 @@ def add(
     per_minute: PerMinute = None,
     per_hour: PerHour = None,
     per_day: PerDay = None,
+    warm_up: WarmUp = None,
     as_json: Json = False,
 ) -> None:
     """Add a device."""
     with connected(as_json) as client:
-        device = client.post("/api/devices", {"name": name, **_caps(per_minute, per_hour, per_day)})["device"]
+        device = client.post("/api/devices", {"name": name, **_caps(per_minute, per_hour, per_day, warm_up)})["device"]
         if link:
             device = client.post(f"/api/devices/{device['id']}/link/simulate")
     linked = f", linked to {device['phone']}" if link else f"; link it with `siaran devices link {device['id']}`"
@@ -74,21 +78,23 @@ def rename(device: DeviceArgument, name: Annotated[str, typer.Argument(help="The
 @app.command()
 def caps(
     device: DeviceArgument,
+    *,
     per_minute: PerMinute = None,
     per_hour: PerHour = None,
     per_day: PerDay = None,
+    warm_up: WarmUp = None,
     as_json: Json = False,
 ) -> None:
     """Show or change how fast a device may send."""
     with connected(as_json) as client:
         found = find_device(client, device)
-        wanted = _caps(per_minute, per_hour, per_day)
+        wanted = _caps(per_minute, per_hour, per_day, warm_up)
         shown = client.put(f"/api/devices/{found['id']}", wanted) if wanted else found
     sentence = (
         f"{shown['name']}: at most {shown['max_per_minute']:,} a minute, {shown['max_per_hour']:,} an hour, "
         f"{shown['max_per_day']:,} a day."
     )
-    print_for(as_json, shown, sentence)
+    print_for(as_json, shown, sentence + _plan_sentence(shown["warm_up"]))
 
 
 @app.command()
@@ -172,9 +178,17 @@ def _simulate(device: str, action: str, what: str, as_json: bool, **options: flo
     print_for(as_json, done, f"{found['name']} {what}.")
 
 
-def _caps(per_minute: int | None, per_hour: int | None, per_day: int | None) -> dict[str, int]:
-    given = {"max_per_minute": per_minute, "max_per_hour": per_hour, "max_per_day": per_day}
+def _caps(per_minute: int | None, per_hour: int | None, per_day: int | None, warm_up: bool | None) -> dict[str, Any]:
+    plan = None if warm_up is None else {"on": warm_up}
+    given = {"max_per_minute": per_minute, "max_per_hour": per_hour, "max_per_day": per_day, "warm_up": plan}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _plan_sentence(plan: dict[str, Any] | None) -> str:
+    if plan is None:
+        return ""
+    rise = f"{plan['first_day']:,} on the first day and {plan['daily_step']:,} more each day"
+    return f" It warms up, {rise}: {plan['cap_today']:,} a day for now."
 
 
 def _table(devices: list[dict[str, Any]]) -> Table:

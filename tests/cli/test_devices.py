@@ -35,6 +35,14 @@ async def test_a_name_that_two_devices_have_is_refused(shell: Shell):
     assert "name one by its id" in run.err
 
 
+async def test_a_device_can_warm_up_and_says_so(shell: Shell):
+    added = await shell.json("devices", "add", "Desk", "--warm-up")
+    assert added["warm_up"]["first_day"] == 50
+    shown = (await shell.done("devices", "caps", "Desk")).out
+    assert "50 on the first day and 50 more each day: 50 a day for now" in " ".join(shown.split())
+    assert (await shell.json("devices", "caps", "Desk", "--no-warm-up"))["warm_up"] is None
+
+
 async def test_caps_are_shown_and_changed(shell: Shell):
     await shell.done("devices", "add", "Desk")
     assert "at most 20 a minute, 500 an hour, 5,000 a day" in (await shell.done("devices", "caps", "Desk")).out

@@ -11,8 +11,8 @@ from siaran.activity_log import note_campaign
 from siaran.campaigns import ENDED, TITLE_LENGTH, get_campaign, has_started, set_schedule
 from siaran.errors import Conflict, FieldError, Invalid, NotFound
 from siaran.lead_fields import clean_niche
-from siaran.media import find_media, referenced_id
-from siaran.media_types import MediaKind, kind_of
+from siaran.media import referenced_id
+from siaran.message_types import fit_message_type
 from siaran.models import Campaign, CampaignStatus, Device, DeviceStrategy, TargetStatus
 from siaran.public_addresses import is_web_url
 from siaran.rendering import check_template
@@ -182,26 +182,12 @@ async def _set_content(session: AsyncSession, campaign: Campaign, wanted: Campai
 
 
 async def _set_message_type(session: AsyncSession, campaign: Campaign, wanted: str | None, *, is_new: bool) -> list[FieldError]:
-    """Take the type that was asked for where it fits the media, else the one that follows from the media, or from having none.
-
-    A URL that has not been fetched yet may hold anything.
-    """
-    asked = wanted if wanted not in {campaign.message_type, "text"} else None
-    if campaign.image_url is None:
-        campaign.message_type = "text"
-        return [FieldError("message_type", f"{asked} needs an image_url")] if asked else []
-    held: MediaKind | None = None
-    if referenced_id(campaign.image_url) is not None and (is_new or asked):
-        try:
-            media = await find_media(session, campaign.user_id, campaign.image_url)
-        except Invalid as error:
-            return list(error.errors)
-        held = kind_of(media.mime_type)
-    if asked and held and asked not in {held, MediaKind.DOCUMENT}:
-        return [FieldError("message_type", f"cannot be {asked}: image_url holds a {held} ({media.mime_type})")]
-    follows = held if held and is_new else None
-    kept = asked or follows or campaign.message_type
-    campaign.message_type = "image" if kept == "text" else str(kept)
+    try:
+        campaign.message_type = await fit_message_type(
+            session, campaign.user_id, campaign.image_url, present=campaign.message_type, wanted=wanted, is_new=is_new
+        )
+    except Invalid as error:
+        return list(error.errors)
     return []
 
 

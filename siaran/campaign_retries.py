@@ -67,21 +67,31 @@ async def request_message_retry(
     message = await get_owned(
         session, BroadcastMessage, user_id, BroadcastMessage.id == message_id, BroadcastMessage.campaign_id == campaign.id
     )
-    status = MessageStatus(message.status)
-    if status in {MessageStatus.PENDING, MessageStatus.CLAIMED}:
+    if not may_retry(message, confirm=confirm):
         return Retry(0, [])
-    if status in _REFUSALS:
-        raise Conflict(f"{_REFUSALS[status]} and is not sent again")
-    if status is MessageStatus.FAILED and not message.is_retryable:
-        raise Conflict(f"sending it again cannot help: {message.error_message or message.error_code or 'it failed for good'}")
-    if status is MessageStatus.UNKNOWN and not confirm:
-        raise Conflict(MAY_DUPLICATE)
     earlier = await _open_requests(session, campaign)
     if await session.scalar(select(_is_queued()).where(BroadcastMessage.id == message.id)):
         return Retry(0, earlier)
     request_id = await _add_request(session, campaign, requested_by, now, message_id=message_id)
     note_campaign(session, campaign, "retried", messages=1, message=message_id)
     return Retry(1, [*earlier, request_id])
+
+
+def may_retry(message: BroadcastMessage, *, confirm: bool) -> bool:
+    """Whether a person may have this message sent again: not while it is queued already.
+
+    Raises `Conflict` with the reason for what cannot be sent again, and for an `unknown` one unless `confirm` is given.
+    """
+    status = MessageStatus(message.status)
+    if status in {MessageStatus.PENDING, MessageStatus.CLAIMED}:
+        return False
+    if status in _REFUSALS:
+        raise Conflict(f"{_REFUSALS[status]} and is not sent again")
+    if status is MessageStatus.FAILED and not message.is_retryable:
+        raise Conflict(f"sending it again cannot help: {message.error_message or message.error_code or 'it failed for good'}")
+    if status is MessageStatus.UNKNOWN and not confirm:
+        raise Conflict(MAY_DUPLICATE)
+    return True
 
 
 async def _lock_for_retry(session: AsyncSession, user_id: UUID, campaign_id: int) -> Campaign:

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from siaran.clock import system_clock
 from siaran.contracts import LaneInput
@@ -15,7 +15,7 @@ from siaran.gateway import simulated_keys as keys
 from siaran.gateway.interface import DeviceState
 from siaran.lanes import announce_lanes
 from siaran.linking import reconnect
-from siaran.models import DeviceStatus, LaneState, MessageStatus
+from siaran.models import Activity, DeviceStatus, LaneState, MessageStatus
 from siaran.temporal import signal_lanes
 from tests.activities.lanes_seen import signals_of_lane
 from tests.waiting import eventually
@@ -58,6 +58,9 @@ async def test_a_device_that_will_not_come_back_gives_its_place_free(running_hos
 
     assert (await running_host.reach(banned, DeviceStatus.BANNED)).host_id is None
     assert (await running_host.reach(logged_out, DeviceStatus.LOGGED_OUT)).host_id is None
+    async with running_host.ledger.sessions() as session:
+        noted = await session.execute(select(Activity.kind, Activity.device_id).where(Activity.kind != "device.linked"))
+    assert set(noted.tuples()) == {("device.banned", banned.id), ("device.logged_out", logged_out.id)}
 
 
 async def test_a_device_that_is_linked_anew_is_connected_under_its_new_link(running_host: RunningHost) -> None:

@@ -60,7 +60,7 @@ async def test_a_device_that_will_not_come_back_gives_its_place_free(running_hos
     assert (await running_host.reach(logged_out, DeviceStatus.LOGGED_OUT)).host_id is None
     async with running_host.ledger.sessions() as session:
         noted = await session.execute(select(Activity.kind, Activity.device_id).where(Activity.kind != "device.linked"))
-    assert set(noted.tuples()) == {("device.banned", banned.id), ("device.logged_out", logged_out.id)}
+    assert {(row.kind, row.device_id) for row in noted} == {("device.banned", banned.id), ("device.logged_out", logged_out.id)}
 
 
 async def test_a_device_that_is_linked_anew_is_connected_under_its_new_link(running_host: RunningHost) -> None:

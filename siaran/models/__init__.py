@@ -19,6 +19,7 @@ from siaran.models.messages import (
     OneOffKey,
     UnmatchedReceipt,
     campaign_source,
+    sequence_source,
 )
 from siaran.models.sequences import (
     Enrollment,
@@ -78,4 +79,5 @@ __all__ = [
     "User",
     "UserSession",
     "campaign_source",
+    "sequence_source",
 ]

@@ -43,6 +43,11 @@ def campaign_source(campaign_id: int) -> str:
     return f"campaign:{campaign_id}"
 
 
+def sequence_source(sequence_id: UUID) -> str:
+    """The `source` of a sequence's messages."""
+    return f"sequence:{sequence_id}"
+
+
 class BroadcastMessage(Owned, Base):
     """One recipient of one campaign, of one step, or of a one-off message.
 

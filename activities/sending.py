@@ -1,6 +1,7 @@
 """The send activity: a device's due messages, one after another, with the gaps and caps between them."""
 
 import asyncio
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -105,7 +106,7 @@ class SendActivities:
         self._desks: dict[UUID, Desk] = {}
         self._locks: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._under_way: dict[UUID, asyncio.Task[Any]] = {}
-        self._draining = False
+        self._draining = asyncio.Event()
         self.lanes_running = 0
 
     def forget(self, device_id: UUID) -> None:
@@ -114,7 +115,7 @@ class SendActivities:
 
     async def drain(self) -> None:
         """Begin nothing more, and wait for what is under way."""
-        self._draining = True
+        self._draining.set()
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
     @activity.defn(name="send")
@@ -163,10 +164,12 @@ class SendActivities:
     async def _slice(self, desk: Desk) -> SendResult:
         tally = Tally()
         window = self._window(desk)
-        ahead = HEAD_START if window else RETURN_AHEAD
+        # Never ahead by a whole window: the next slice has to reach its first message, also where clocks differ a little.
+        ahead = max(min(HEAD_START, window / 2), RETURN_AHEAD)
         end_at = self._clock() + window
+        suppresses_until_at = max(end_at, self._clock() + SLICE)
         while True:
-            if self._draining or self._transmitter.transport.state(desk.device_id) is not DeviceState.ONLINE:
+            if not self._can_send(desk):
                 return tally.result(SliceEnd.OFFLINE)
             if not desk.is_settled:
                 await self._settle(desk, tally)
@@ -178,12 +181,15 @@ class SendActivities:
                     # Somebody may raise the cap meanwhile, and no claim brings the news.
                     self.forget(desk.device_id)
                 return tally.result(SliceEnd.CAP if capped else SliceEnd.WINDOW, turn_at - ahead)
-            await self._sleep_until(turn_at - CLAIM_AHEAD)
+            if not await self._may_begin(turn_at - CLAIM_AHEAD):
+                return tally.result(SliceEnd.OFFLINE)
             claim = await self._claim(desk)
             if claim is None:
                 return tally.result(SliceEnd.DRAINED)
             if claim.is_suppressed:
                 tally.statuses[MessageStatus.SUPPRESSED] += 1
+                if self._clock() >= suppresses_until_at:
+                    return tally.result(SliceEnd.WINDOW, desk.ready_at(self._clock()) - ahead)
                 continue
             await self._sleep_until(turn_at)
             if self._clock() - turn_at > STALE_CLAIM:
@@ -194,6 +200,16 @@ class SendActivities:
                 return tally.result(ended)
             if not window or self._clock() >= end_at:
                 return tally.result(SliceEnd.WINDOW, desk.ready_at(self._clock()) - ahead)
+
+    def _can_send(self, desk: Desk) -> bool:
+        return not self._draining.is_set() and self._transmitter.transport.state(desk.device_id) is DeviceState.ONLINE
+
+    async def _may_begin(self, at: datetime) -> bool:
+        """Wait until it is time to ask for a message; False as soon as this host begins nothing more."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout((at - self._clock()).total_seconds()):
+                await self._draining.wait()
+        return not self._draining.is_set()
 
     async def _sleep_until(self, at: datetime) -> None:
         if (seconds := (at - self._clock()).total_seconds()) > 0:
@@ -225,7 +241,7 @@ class SendActivities:
             delay = timedelta(seconds=error.retry_after_seconds)
             raise ApplicationError("WhatsApp asked to slow down", type="RateLimited", next_retry_delay=delay) from None
         if isinstance(error, Restricted):
-            await self._note_restriction(desk)
+            await self._note_restriction(desk, claim)
             return SliceEnd.RESTRICTED
         return SliceEnd.OFFLINE if isinstance(error, NotConnected) else None
 
@@ -256,9 +272,18 @@ class SendActivities:
             # Retrieved here too, for the case that nobody waits any more.
             log.info("send_step_failed", device=str(device_id), error=type(task.exception()).__name__)
 
-    async def _note_restriction(self, desk: Desk) -> None:
+    async def _note_restriction(self, desk: Desk, claim: Claim) -> None:
         until_at = self._clock() + RESTRICTION
         async with self._sessions.begin() as session:
+            # WhatsApp may refuse what we take for a chat, too. At the head of its queue it would be tried after every gap.
+            await session.execute(
+                text("""
+                    UPDATE broadcast_messages SET scheduled_at = :until
+                    WHERE id = :message AND user_id = :user AND device_id = :device AND status = 'pending'
+                        AND has_chat(user_id, device_id, recipient_phone)
+                """),
+                {"until": until_at, "message": claim.message_id, "device": desk.device_id, "user": desk.user_id},
+            )
             await session.execute(
                 text("""
                     UPDATE user_devices SET restricted_until_at = :until, last_error = 'restricted_463', last_error_at = :now

@@ -17,7 +17,7 @@ from activities import sending
 from siaran.attempt_keys import attempt_key
 from siaran.clock import system_clock
 from siaran.contracts import SendInput, SendResult, SliceEnd
-from siaran.gateway.interface import Body, DeviceRef, DeviceState, MessageType, Receipt, ReceiptKind
+from siaran.gateway.interface import Body, DeviceRef, DeviceState, MessageType, Receipt, ReceiptKind, Restricted
 from siaran.gateway.interface import SendResult as Acknowledgement
 from siaran.gateway.simulated import SimulatedTransport
 from siaran.gateway.simulated_network import SimulatedNetwork
@@ -39,10 +39,13 @@ class SlowTransport(SimulatedTransport):
         self.gate = asyncio.Event()
         self.gate.set()
         self.waiting = asyncio.Event()
+        self.restricts = False
 
     async def send(self, device_id: Any, to: str, body: Body, key: bytes) -> Acknowledgement:
         self.waiting.set()
         await self.gate.wait()
+        if self.restricts:
+            raise Restricted
         return await super().send(device_id, to, body, key)
 
 
@@ -74,9 +77,9 @@ class Sender:
         """One send activity."""
         return await self.activities.send(SendInput(device.id, device.user_id))
 
-    def use_slices(self) -> None:
-        """Let an activity send for up to a minute."""
-        self.activities._settings = self.activities._settings.model_copy(update={"send_window": 60})
+    def use_slices(self, seconds: int = 60) -> None:
+        """Let an activity send for that long."""
+        self.activities._settings = self.activities._settings.model_copy(update={"send_window": seconds})
 
     async def statuses(self, ids: list[int]) -> list[str]:
         return [str((await self.ledger.message(message_id)).status) for message_id in ids]
@@ -167,6 +170,33 @@ async def test_a_slice_waits_out_the_gap_between_its_messages(sender: Sender) ->
     attempted = [(await sender.ledger.attempts(message_id))[0].attempted_at for message_id in ids]
     gaps = [later - earlier for earlier, later in pairwise(attempted)]
     assert all(timedelta(seconds=0.99) < gap < timedelta(seconds=1.6) for gap in gaps), gaps
+
+
+async def test_a_slice_shorter_than_the_gap_is_not_asked_for_again_before_it_can_reach_its_message(sender: Sender) -> None:
+    sender.use_slices(5)
+    device = await sender.add_device()
+    await sender.add_messages(device, 2, min_delay_seconds=20, max_delay_seconds=20)
+    assert (await sender.send(device)).sent == 1
+
+    again = await sender.send(device)
+
+    assert (again.sent, again.ended) == (0, SliceEnd.WINDOW)
+    assert again.next_at is not None
+    assert again.next_at > system_clock() + timedelta(seconds=10), "Temporal would be asked for the same slice over and over"
+
+
+async def test_a_slice_ends_also_where_nobody_may_have_its_messages(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "SLICE", timedelta(seconds=0.3))
+    device = await sender.add_device()
+    _, ids = await sender.add_messages(device, 30)
+    async with sender.ledger.sessions.begin() as session:
+        for message_id in ids:
+            await suppress(session, device.user_id, (await sender.ledger.message(message_id)).recipient_phone)
+
+    result = await sender.send(device)
+
+    assert result.ended is SliceEnd.WINDOW
+    assert 0 < result.suppressed < 30
 
 
 async def test_a_new_host_waits_out_the_gap_after_the_last_message(sender: Sender) -> None:
@@ -391,6 +421,28 @@ async def test_a_device_that_may_not_open_chats_stops_and_shows_it(sender: Sende
     assert (await sender.send(device)).ended is SliceEnd.DRAINED
 
 
+async def test_a_chat_that_whatsapp_does_not_take_for_one_is_not_tried_again_while_the_device_is_restricted(
+    sender: Sender,
+) -> None:
+    device = await sender.add_device()
+    _, first = await sender.add_messages(device)
+    assert (await sender.send(device)).sent == 1
+    campaign = await sender.ledger.campaign()
+    again, other = await sender.ledger.messages(campaign, device, 2, scheduled_at=LONG_AGO)
+    phone = (await sender.ledger.message(first[0])).recipient_phone
+    async with sender.ledger.sessions.begin() as session:
+        statement = text("UPDATE broadcast_messages SET recipient_phone = :phone WHERE id = :id")
+        await session.execute(statement, {"phone": phone, "id": again})
+    sender.transport.restricts = True
+    assert (await sender.send(device)).ended is SliceEnd.RESTRICTED
+
+    assert (await sender.send(device)).ended is SliceEnd.DRAINED
+
+    assert len(await sender.ledger.attempts(again)) == 1
+    assert (await sender.ledger.message(again)).scheduled_at > system_clock() + timedelta(minutes=59)
+    assert await sender.statuses([again, other]) == ["pending", "pending"]
+
+
 async def test_a_device_without_a_connection_claims_nothing(sender: Sender) -> None:
     device = await sender.add_device()
     _, ids = await sender.add_messages(device)
@@ -515,6 +567,20 @@ async def test_a_draining_host_finishes_what_is_under_way_and_begins_nothing(sen
     await draining
 
     assert (await running).ended is SliceEnd.OFFLINE
+    assert await sender.statuses(ids) == ["sent", "pending"]
+
+
+async def test_a_draining_host_waits_for_no_gap_and_sends_nothing_after_it(sender: Sender) -> None:
+    sender.use_slices()
+    device = await sender.add_device()
+    _, ids = await sender.add_messages(device, 2, min_delay_seconds=30, max_delay_seconds=30)
+    running = asyncio.create_task(sender.send(device))
+    await sender.reach(ids, ["sent", "pending"])
+    await asyncio.sleep(0.05)
+
+    await sender.activities.drain()
+
+    assert (await asyncio.wait_for(running, 1)).ended is SliceEnd.OFFLINE
     assert await sender.statuses(ids) == ["sent", "pending"]
 
 

@@ -176,11 +176,7 @@ class SendActivities:
             now = self._clock()
             turn_at = desk.ready_at(now)
             if turn_at - now > RETURN_AHEAD * 2 and (turn_at > end_at or not window):
-                capped = desk.is_capped(now, LONG_CAP)
-                if capped:
-                    # Somebody may raise the cap meanwhile, and no claim brings the news.
-                    self.forget(desk.device_id)
-                return tally.result(SliceEnd.CAP if capped else SliceEnd.WINDOW, turn_at - ahead)
+                return self._come_back(desk, tally, now, turn_at - ahead)
             if not await self._may_begin(turn_at - CLAIM_AHEAD):
                 return tally.result(SliceEnd.OFFLINE)
             claim = await self._claim(desk)
@@ -200,6 +196,14 @@ class SendActivities:
                 return tally.result(ended)
             if not window or self._clock() >= end_at:
                 return tally.result(SliceEnd.WINDOW, desk.ready_at(self._clock()) - ahead)
+
+    def _come_back(self, desk: Desk, tally: Tally, now: datetime, next_at: datetime) -> SendResult:
+        """The result of a slice that the next message is too far off for."""
+        if not desk.is_capped(now, LONG_CAP):
+            return tally.result(SliceEnd.WINDOW, next_at)
+        # Somebody may raise the cap meanwhile, and no claim brings the news.
+        self.forget(desk.device_id)
+        return tally.result(SliceEnd.CAP, next_at)
 
     def _can_send(self, desk: Desk) -> bool:
         return not self._draining.is_set() and self._transmitter.transport.state(desk.device_id) is DeviceState.ONLINE

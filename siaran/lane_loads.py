@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -11,9 +12,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from siaran.forecasts import LaneLoad, Queue, WarmUp
 from siaran.models import Device
 from siaran.pacing import DAY, HOUR, Caps
+from siaran.warm_up import daily_cap
 
 FINE_DEVICES = 50
 """Up to so many devices, attempts are counted by the minute and by ten minutes; above, ten times as coarsely."""
+
+_ATTEMPTED = text("""
+    SELECT device_id, count(*) AS attempts FROM message_attempts
+    WHERE user_id = :user AND device_id = ANY(CAST(:devices AS uuid[])) AND attempted_at > :day_ago
+        AND outcome <> 'not_attempted'
+    GROUP BY device_id
+""")
 
 _ATTEMPTS = text("""
     SELECT device_id, max(attempted_at) AS until_at, count(*) AS attempts
@@ -46,36 +55,69 @@ _BACKLOG = text("""
 """)
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A device that may send, the end of the gap after its last message, and how many messages it would get."""
+
+    device: Device
+    next_send_at: datetime | None
+    messages: int
+
+
 async def lane_loads(
     session: AsyncSession,
     user_id: UUID,
-    devices: Mapping[UUID, tuple[Device, datetime | None]],
+    candidates: Sequence[Candidate],
     *,
     campaign_id: int,
     starts_at: datetime,
     now: datetime,
 ) -> dict[UUID, LaneLoad]:
-    """The load of each of a user's devices, given with the ends of the gaps after their last messages.
+    """The load of each of a user's devices besides the campaign.
 
     The backlog is that of other campaigns and sequences under way, and of one-off messages, as far as it is due at `starts_at`.
     """
-    if not devices:
+    if not candidates:
         return {}
-    attempts = await _attempts(session, user_id, list(devices), now)
+    devices = [candidate.device.id for candidate in candidates]
     backlog: defaultdict[UUID, list[Queue]] = defaultdict(list)
-    values = {"user": user_id, "devices": list(devices), "campaign": campaign_id, "until": max(starts_at, now)}
+    values = {"user": user_id, "devices": devices, "campaign": campaign_id, "until": max(starts_at, now)}
     for row in await session.execute(_BACKLOG, values):
         backlog[row.device_id].append(Queue(row.messages, row.low, row.high))
-    return {
-        device_id: LaneLoad(
-            Caps(device.max_per_minute, device.max_per_hour, device.max_per_day),
-            max(next_send_at or now, now),
-            tuple(attempts.get(device_id, ())),
-            tuple(backlog.get(device_id, ())),
-            _warm_up(device),
+    loads = {
+        candidate.device.id: LaneLoad(
+            _caps(candidate.device),
+            max(candidate.next_send_at or now, now),
+            (),
+            tuple(backlog.get(candidate.device.id, ())),
+            _warm_up(candidate.device),
         )
-        for device_id, (device, next_send_at) in devices.items()
+        for candidate in candidates
     }
+    held_back = await _held_back(session, user_id, candidates, loads, now)
+    attempts = await _attempts(session, user_id, held_back, now) if held_back else {}
+    return {device_id: replace(load, attempts=tuple(attempts.get(device_id, ()))) for device_id, load in loads.items()}
+
+
+async def _held_back(
+    session: AsyncSession, user_id: UUID, candidates: Sequence[Candidate], loads: Mapping[UUID, LaneLoad], now: datetime
+) -> list[UUID]:
+    """The devices for which it matters what they have sent: with what they would get, that is more than a cap allows."""
+    values = {"user": user_id, "devices": list(loads), "day_ago": now - DAY}
+    attempted = {row.device_id: row.attempts for row in await session.execute(_ATTEMPTED, values)}
+    found = []
+    for candidate in candidates:
+        device, load = candidate.device, loads[candidate.device.id]
+        plan = device.warm_up_started_at, device.warm_up_first_day, device.warm_up_daily_step
+        least = min(load.caps.per_hour, daily_cap(load.caps.per_day, *plan, now))
+        to_send = candidate.messages + sum(queue.messages for queue in load.backlog)
+        if attempted.get(device.id, 0) + to_send > least:
+            found.append(device.id)
+    return found
+
+
+def _caps(device: Device) -> Caps:
+    return Caps(device.max_per_minute, device.max_per_hour, device.max_per_day)
 
 
 async def _attempts(

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.audience import AudienceDevice, audience_condition, audience_devices
 from siaran.estimates import finish_times, spread_evenly
-from siaran.lane_loads import lane_loads
+from siaran.lane_loads import Candidate, lane_loads
 from siaran.models import (
     BroadcastMessage,
     Campaign,
@@ -120,7 +120,7 @@ async def _estimate(
     starts_at: datetime,
     now: datetime,
 ) -> list[DeviceShare]:
-    senders = {item.device.id: (item.device, item.next_send_at) for item in devices if item.can_send}
+    senders = [Candidate(item.device, item.next_send_at, dealt.get(item.device.id, 0)) for item in devices if item.can_send]
     loads = await lane_loads(session, campaign.user_id, senders, campaign_id=campaign.id, starts_at=starts_at, now=now)
     ends = finish_times(
         [(dealt.get(device_id, 0), load) for device_id, load in loads.items()],

@@ -40,9 +40,12 @@ def _adding(table: str, key: tuple[str, ...], key_types: tuple[str, ...], column
 _CHANGE = text(_adding("campaign_counts", ("campaign_id", "device_id", "user_id"), ("bigint", "uuid", "uuid"), _COLUMNS))
 _CHANGE_DAYS = text(_adding("message_analytics", ("device_id", "day", "user_id"), ("uuid", "date", "uuid"), _DAILY_COLUMNS))
 
-# Held until the commit, so that nobody recounts a user's days, or changes the zone they are in, between a change of the ledger
-# and its count. It bars no other host, and is what every insert that refers to a user takes anyway.
-_ZONES = text("SELECT id, timezone FROM users WHERE id = ANY(CAST(:users AS uuid[])) ORDER BY id FOR KEY SHARE")
+# Held until the commit, so that nobody counts a user's days again between a change of the ledger and its count. It bars no
+# other host, and is what every insert that refers to a user takes anyway.
+_HOLD_USERS = text("SELECT 1 FROM users WHERE id = ANY(CAST(:users AS uuid[])) ORDER BY id FOR KEY SHARE")
+
+# Read afterwards: who had to wait for the lock would be given the zone from before.
+_ZONES = text("SELECT id, timezone FROM users WHERE id = ANY(CAST(:users AS uuid[]))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,9 @@ async def _change_days(session: AsyncSession, changes: Iterable[Change]) -> None
     ]
     if not counted:
         return
-    rows = await session.execute(_ZONES, {"users": sorted({user for user, *_ in counted})})
+    users = {"users": sorted({user for user, *_ in counted})}
+    await session.execute(_HOLD_USERS, users)
+    rows = await session.execute(_ZONES, users)
     zones: dict[UUID, str] = {row.id: row.timezone for row in rows}
     sums: dict[DayKey, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_DAILY_COLUMNS, 0))
     for user, device, at, status, number in counted:

@@ -1,5 +1,6 @@
 """What analytics count: on which day of the owner's calendar, and never twice."""
 
+import asyncio
 from datetime import date, timedelta
 
 from sqlalchemy import text
@@ -7,6 +8,7 @@ from sqlalchemy import text
 from siaran.gateway.interface import ReceiptKind
 from siaran.ledger.counters import recount_days
 from siaran.ledger.moves import give_up_batch
+from siaran.ledger.records import record_outcomes
 from siaran.models import MessageStatus
 from tests.factories import NOW, add_one_off
 from tests.ledger.driver import Ledger, receipt_of, record_of, whatsapp_id
@@ -107,3 +109,36 @@ async def test_counting_again_in_another_zone_moves_days_and_keeps_replies(ledge
         await session.execute(text("UPDATE users SET timezone = 'Asia/Kathmandu'"))
         await recount_days(session, ledger.user.id)
     assert await ledger.days() == {(device.id, TODAY): {"sent": 1}, (device.id, TOMORROW): {"replied": 5}}
+
+
+async def test_counting_again_waits_for_what_is_being_counted_and_counts_it_once(ledger: Ledger):
+    campaign, device = await ledger.campaign(), await ledger.device()
+    await ledger.messages(campaign, device)
+    record = record_of(await ledger.claimed(device))
+
+    async def count_again() -> None:
+        async with ledger.sessions.begin() as session:
+            await recount_days(session, ledger.user.id)
+
+    async with ledger.sessions.begin() as session:
+        await record_outcomes(session, [record])
+        counting = asyncio.create_task(count_again())
+        done, _ = await asyncio.wait([counting], timeout=0.3)
+        assert not done
+    await counting
+    assert await ledger.days() == {(device.id, TODAY): {"sent": 1}}
+
+
+async def test_what_is_recorded_while_days_are_counted_again_falls_on_days_of_the_new_zone(ledger: Ledger):
+    campaign, device = await ledger.campaign(), await ledger.device()
+    await ledger.messages(campaign, device)
+    record = record_of(await ledger.claimed(device), at=MIDNIGHT)
+    async with ledger.sessions.begin() as session:
+        await session.execute(text("UPDATE users SET timezone = 'Asia/Kathmandu'"))
+        await recount_days(session, ledger.user.id)
+        recording = asyncio.create_task(ledger.record(record))
+        done, _ = await asyncio.wait([recording], timeout=0.3)
+        assert not done
+    await recording
+    assert await ledger.days() == {(device.id, TODAY): {"sent": 1}}
+    await ledger.check_days()

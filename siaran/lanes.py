@@ -24,13 +24,13 @@ NOTICE_SECONDS = 2.0
 
 _SET_RUNNING = text("""
     WITH before AS (
-        SELECT device_id, user_id, state FROM lanes
+        SELECT device_id, user_id, state, state = 'waiting' AND paused_at IS NOT NULL AS is_stopped FROM lanes
         WHERE device_id = ANY(CAST(:devices AS uuid[]))
         ORDER BY device_id FOR UPDATE
     )
     UPDATE lanes SET state = 'running', wakes = wakes + 1, waiting_for = NULL, waiting_until_at = NULL, updated_at = now()
     FROM before
-    WHERE lanes.device_id = before.device_id AND before.state <> 'running'
+    WHERE lanes.device_id = before.device_id AND before.state <> 'running' AND NOT before.is_stopped
     RETURNING lanes.device_id, lanes.user_id
 """)
 
@@ -38,8 +38,9 @@ _SET_RUNNING = text("""
 async def wake_lanes(sessions: SessionMaker, client: Client, redis: Redis, device_ids: Iterable[UUID]) -> int:
     """Bring back the lanes of devices that have just got due rows; call it after the rows are committed.
 
-    A running lane finds new rows by itself and is left alone. A lane that is about to end holds its row's lock while it looks
-    for pending rows: either it sees ours, or we see it asleep and signal. Returns how many lanes were signalled.
+    A running lane finds new rows by itself and is left alone; so is one that waits because its user has stopped it. A lane that
+    is about to end holds its row's lock while it looks for pending rows: either it sees ours, or we see it asleep and signal.
+    Returns how many lanes were signalled.
     """
     devices = sorted(set(device_ids))
     if not devices:

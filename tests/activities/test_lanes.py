@@ -111,6 +111,20 @@ async def test_a_lane_sleeps_until_the_earliest_of_its_messages(lanes: Lanes, le
     assert (await lanes.plan(device)).until_at == after(60)
 
 
+async def test_a_lane_that_waits_because_its_user_stopped_it_is_woken_by_resuming_alone(
+    lanes: Lanes, ledger: Ledger, temporal_client: Client
+) -> None:
+    device, campaign = await ledger.device(), await ledger.campaign()
+    await ledger.messages(campaign, device)
+    await ledger.change(await ledger.lane(device), paused_at=NOW)
+    assert await lanes.wake(device) == 1
+    assert (await lanes.plan(device)).why == "stopped by the user"
+
+    assert await lanes.wake(device) == 0
+    await ledger.change(await ledger.lane(device), paused_at=None)
+    assert await lanes.wake(device) == 1
+
+
 async def test_a_restricted_lane_gives_new_chats_away_or_puts_them_off(lanes: Lanes, ledger: Ledger) -> None:
     restricted = await ledger.device(restricted_until_at=after(3600))
     owner = await ledger.campaign(device_strategy=DeviceStrategy.OWNER)

@@ -38,6 +38,7 @@ TAGS = [
     {"name": "leads", "description": "Contacts: editing, filtering, import and export as CSV."},
     {"name": "opt-outs", "description": "Contacts who are not written to any more."},
     {"name": "campaigns", "description": "One message to all leads that match."},
+    {"name": "sequences", "description": "Messages day by day, to every contact on a timeline of their own."},
     {"name": "media", "description": "Images, videos and documents that messages carry."},
     {"name": "messages", "description": "Single messages: test sends, and what became of a message."},
     {"name": "analytics", "description": "What was sent, received, read and replied, day by day."},

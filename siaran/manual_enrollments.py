@@ -15,7 +15,8 @@ from siaran.errors import Invalid
 from siaran.lead_fields import clean_name
 from siaran.models import Enrollment, EnrollmentStatus, Lead, Sequence, Suppression
 from siaran.phone import normalise_phone
-from siaran.sequence_contacts import OUTSIDE, log_contacts, start_over
+from siaran.sequence_contacts import OUTSIDE, event_of, start_over
+from siaran.sequence_logs import log_events
 from siaran.sequences import get_sequence
 from siaran.tenancy import select_owned
 
@@ -131,9 +132,7 @@ async def _enroll(session: AsyncSession, sequence: Sequence, names: dict[str, st
     ]
     if not rows:
         return 0
-    statement = (
-        insert(Enrollment).on_conflict_do_nothing(index_elements=["sequence_id", "contact_phone"]).returning(Enrollment.id)
-    )
+    statement = insert(Enrollment).on_conflict_do_nothing(index_elements=["sequence_id", "contact_phone"]).returning(Enrollment)
     new = (await session.scalars(statement, rows)).all()
     outside = (
         select_owned(Enrollment, sequence.user_id)
@@ -144,5 +143,7 @@ async def _enroll(session: AsyncSession, sequence: Sequence, names: dict[str, st
     returned = (await session.scalars(outside)).all()
     for enrollment in returned:
         start_over(enrollment, now)
-    log_contacts(session, sequence, [*new, *(enrollment.id for enrollment in returned)], "enrolled", now, detail="by hand")
-    return len(new) + len(returned)
+    await session.flush()
+    added = [*new, *returned]
+    await log_events(session, [event_of(enrollment, "enrolled", now, detail="by hand") for enrollment in added])
+    return len(added)

@@ -4,26 +4,22 @@ Rows alone are changed here: the caller commits and then signals the contact's w
 marks those whom a signal may have missed. When a step is due is never decided here.
 """
 
-from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.contracts import EnrollmentInput
 from siaran.errors import Conflict
 from siaran.models import (
-    BroadcastMessage,
     Enrollment,
     EnrollmentStatus,
-    MessageStatus,
     Sequence,
-    SequenceLog,
-    SequenceStep,
 )
+from siaran.sequence_logs import Event, log_events
 from siaran.sequences import steps_of
-from siaran.tenancy import get_owned, select_owned
+from siaran.step_withdrawals import withdraw_steps
+from siaran.tenancy import get_owned
 
 OUTSIDE = (EnrollmentStatus.LEFT, EnrollmentStatus.REMOVED)
 """Those who are written to again only if they are enrolled by hand once more."""
@@ -42,29 +38,9 @@ def input_of(enrollment: Enrollment) -> EnrollmentInput:
     )
 
 
-def log_contacts(
-    session: AsyncSession,
-    sequence: Sequence,
-    enrollment_ids: Iterable[int],
-    event: str,
-    now: datetime,
-    *,
-    step_id: UUID | None = None,
-    detail: str | None = None,
-) -> None:
-    """Add what happened to contacts to the sequence's log."""
-    session.add_all(
-        SequenceLog(
-            user_id=sequence.user_id,
-            sequence_id=sequence.id,
-            enrollment_id=enrollment_id,
-            step_id=step_id,
-            event=event,
-            detail=detail,
-            created_at=now,
-        )
-        for enrollment_id in enrollment_ids
-    )
+def event_of(contact: Enrollment, what: str, now: datetime, *, step_id: UUID | None = None, detail: str | None = None) -> Event:
+    """A line of the sequence's log about a contact."""
+    return Event(contact.user_id, contact.sequence_id, contact.id, what, now, step_id, detail)
 
 
 async def get_contact(session: AsyncSession, sequence: Sequence, contact_id: int, *, lock: bool = False) -> Enrollment:
@@ -78,9 +54,10 @@ async def pause_contact(session: AsyncSession, sequence: Sequence, contact_id: i
     contact = await get_contact(session, sequence, contact_id, lock=True)
     _refuse_gone(contact)
     if contact.status == EnrollmentStatus.ACTIVE:
-        await _take_back(session, sequence, contact)
+        await withdraw_steps(session, [contact.id])
+        await session.refresh(contact)
         contact.status, contact.paused_at, contact.next_send_at = EnrollmentStatus.PAUSED, now, None
-        _changed(session, sequence, contact, "paused", now)
+        await _note(session, contact, "paused", now)
     return contact
 
 
@@ -90,7 +67,7 @@ async def resume_contact(session: AsyncSession, sequence: Sequence, contact_id: 
     _refuse_gone(contact)
     if contact.status == EnrollmentStatus.PAUSED:
         contact.status, contact.paused_at, contact.resumed_at = EnrollmentStatus.ACTIVE, None, now
-        _changed(session, sequence, contact, "resumed", now)
+        await _note(session, contact, "resumed", now)
     return contact
 
 
@@ -105,7 +82,7 @@ async def skip_step(session: AsyncSession, sequence: Sequence, contact_id: int, 
     contact.current_day = step.day
     contact.current_step += 1
     contact.next_send_at = None
-    _changed(session, sequence, contact, "skipped", now, step_id=step.id, detail=f"day {step.day}")
+    await _note(session, contact, "skipped", now, step_id=step.id, detail=f"day {step.day}")
     return contact
 
 
@@ -114,9 +91,9 @@ async def restart_contact(session: AsyncSession, sequence: Sequence, contact_id:
     contact = await get_contact(session, sequence, contact_id, lock=True)
     if contact.status == EnrollmentStatus.REMOVED:
         raise Conflict("the contact was removed from the sequence; enroll them again")
-    await _cancel_queued(session, contact)
+    await withdraw_steps(session, [contact.id])
     start_over(contact, now)
-    _changed(session, sequence, contact, "restarted", now)
+    await _note(session, contact, "restarted", now)
     return contact
 
 
@@ -124,9 +101,9 @@ async def remove_contact(session: AsyncSession, sequence: Sequence, contact_id: 
     """Take a contact out for good; what they were sent stays, and no lead that matches is enrolled again by itself."""
     contact = await get_contact(session, sequence, contact_id, lock=True)
     if contact.status != EnrollmentStatus.REMOVED:
-        await _cancel_queued(session, contact)
+        await withdraw_steps(session, [contact.id])
         contact.status, contact.next_send_at, contact.paused_at = EnrollmentStatus.REMOVED, None, None
-        _changed(session, sequence, contact, "removed", now)
+        await _note(session, contact, "removed", now)
     return contact
 
 
@@ -145,43 +122,16 @@ def start_over(contact: Enrollment, now: datetime) -> None:
     contact.resumed_at = contact.wanted_at = contact.enrolled_at = now
 
 
-def _changed(
+async def _note(
     session: AsyncSession,
-    sequence: Sequence,
     contact: Enrollment,
-    event: str,
+    what: str,
     now: datetime,
     *,
     step_id: UUID | None = None,
     detail: str | None = None,
 ) -> None:
+    """Log a change, and have the contact's workflow look at it even if no signal reaches it."""
     contact.wanted_at = now
-    log_contacts(session, sequence, [contact.id], event, now, step_id=step_id, detail=detail)
-
-
-async def _cancel_queued(session: AsyncSession, contact: Enrollment) -> list[UUID]:
-    """Cancel what is queued and not being sent yet; returns the steps. Pending messages of sequences are in no counter."""
-    cancelled = await session.scalars(
-        update(BroadcastMessage)
-        .where(
-            BroadcastMessage.user_id == contact.user_id,
-            BroadcastMessage.enrollment_id == contact.id,
-            BroadcastMessage.status == MessageStatus.PENDING,
-        )
-        .values(status=MessageStatus.CANCELLED)
-        .returning(BroadcastMessage.step_id)
-        .execution_options(synchronize_session=False)
-    )
-    return [step_id for step_id in cancelled if step_id is not None]
-
-
-async def _take_back(session: AsyncSession, sequence: Sequence, contact: Enrollment) -> None:
-    """Cancel what is queued, and put the contact back before it, so that it is due again."""
-    cancelled = await _cancel_queued(session, contact)
-    query = select_owned(SequenceStep, sequence.user_id).where(SequenceStep.id.in_(cancelled))
-    days = [step.day for step in await session.scalars(query) if step.deleted_at is None]
-    if days:
-        steps = (await steps_of(session, sequence.user_id, [sequence.id]))[sequence.id]
-        passed = [step.day for step in steps if step.day < min(days)]
-        contact.current_day = passed[-1] if passed else 0
-        contact.current_step = max(contact.current_step - len(days), 0)
+    await session.flush()
+    await log_events(session, [event_of(contact, what, now, step_id=step_id, detail=detail)])

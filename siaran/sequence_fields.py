@@ -118,10 +118,10 @@ async def edit_sequence(
         sequence.updated_at = now
         note_sequence(session, sequence, "edited", fields=sorted(changed | ({"steps"} if edit.changed else set())))
     await session.flush()
-    if edit.changed:
-        await drop_queued(session, sequence)
     if edit.moves or "time_schedule" in changed:
         await want_contacts(session, sequence, now)
+    if edit.changed:
+        await drop_queued(session, sequence)
     if wanted.status is not None and wanted.status != sequence.status:
         await enter_status(session, sequence, wanted.status, now)
         await session.flush()

@@ -3,6 +3,7 @@
 Everything is counted from indexes alone: contacts by sequence and status, messages by sequence, state and step.
 """
 
+from collections import defaultdict
 from collections.abc import Collection
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field, fields
@@ -14,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.campaign_reports import Counts
-from siaran.models import BroadcastMessage, Enrollment, EnrollmentStatus, MessageStatus, Sequence, SequenceStatus
+from siaran.models import BroadcastMessage, Enrollment, EnrollmentStatus, MessageStatus, Sequence, SequenceLog, SequenceStatus
 from siaran.tenancy import select_owned
 
 
@@ -96,10 +97,21 @@ async def numbers_of(session: AsyncSession, user_id: UUID, sequence_ids: Collect
     }
 
 
-async def numbers_by_step(session: AsyncSession, sequence: Sequence) -> dict[UUID, Counts]:
-    """The messages of each step of a sequence by the step's id, those of steps that were taken out included."""
+async def numbers_by_step(session: AsyncSession, sequence: Sequence) -> defaultdict[UUID, Counts]:
+    """The messages of each step of a sequence by the step's id, those of steps that were taken out included; else zeros."""
     found = await _messages(session, sequence.user_id, [sequence.id])
-    return {step_id: counts for (_, step_id), counts in found.items() if step_id is not None}
+    return defaultdict(Counts, {step_id: counts for (_, step_id), counts in found.items() if step_id is not None})
+
+
+async def starting_contacts(session: AsyncSession, sequence: Sequence) -> int:
+    """How many contacts have been enrolled whose workflows are still to be started."""
+    query = select(func.count()).where(
+        Enrollment.sequence_id == sequence.id,
+        Enrollment.user_id == sequence.user_id,
+        Enrollment.workflow_started_at.is_(None),
+        Enrollment.status == EnrollmentStatus.ACTIVE,
+    )
+    return await session.scalar(query) or 0
 
 
 # Both counts name their owner through the sequence, whose id alone the indexes have: so no row is read.
@@ -167,3 +179,60 @@ async def sequence_messages(
     merged = select(one.c.id).select_from(status).join(one, true()).order_by(one.c.id).limit(limit)
     page = select_owned(BroadcastMessage, sequence.user_id).where(BroadcastMessage.id.in_(merged.subquery().select()))
     return (await session.scalars(page.order_by(BroadcastMessage.id))).all()
+
+
+@dataclass(frozen=True, slots=True)
+class LastMessage:
+    """What became of a contact's last message."""
+
+    status: MessageStatus
+    error: str | None
+
+
+async def list_contacts(
+    session: AsyncSession,
+    sequence: Sequence,
+    *,
+    status: EnrollmentStatus | None = None,
+    text: str = "",
+    after: int | None = None,
+    limit: int,
+) -> Rows[Enrollment]:
+    """A sequence's contacts by id, beginning behind `after`; without a status all but those who were removed."""
+    query = select_owned(Enrollment, sequence.user_id).where(Enrollment.sequence_id == sequence.id)
+    query = query.where(Enrollment.status != EnrollmentStatus.REMOVED if status is None else Enrollment.status == status)
+    if text := " ".join(text.replace("\0", "").split()):
+        digits = "".join(char for char in text if char.isdecimal()).lstrip("0")
+        named = Enrollment.contact_name.icontains(text, autoescape=True)
+        query = query.where(or_(named, Enrollment.contact_phone.contains(digits)) if digits else named)
+    if after is not None:
+        query = query.where(Enrollment.id > after)
+    return (await session.scalars(query.order_by(Enrollment.id).limit(limit))).all()
+
+
+async def last_messages(session: AsyncSession, user_id: UUID, enrollment_ids: Collection[int]) -> dict[int, LastMessage]:
+    """The last message of each of some contacts, if there is one."""
+    query = (
+        select(
+            BroadcastMessage.enrollment_id,
+            BroadcastMessage.status,
+            func.coalesce(BroadcastMessage.error_message, BroadcastMessage.error_code).label("error"),
+        )
+        .where(BroadcastMessage.user_id == user_id, BroadcastMessage.enrollment_id.in_(enrollment_ids))
+        .order_by(BroadcastMessage.enrollment_id, BroadcastMessage.cycle.desc(), BroadcastMessage.scheduled_at.desc())
+        .distinct(BroadcastMessage.enrollment_id)
+    )
+    rows = (await session.execute(query)).all()
+    return {row.enrollment_id: LastMessage(MessageStatus(row.status), row.error) for row in rows}
+
+
+async def list_log(
+    session: AsyncSession, sequence: Sequence, *, contact_id: int | None = None, before: int | None = None, limit: int
+) -> Rows[SequenceLog]:
+    """A sequence's log, newest first, of one contact or of all, beginning behind `before`."""
+    query = select_owned(SequenceLog, sequence.user_id).where(SequenceLog.sequence_id == sequence.id)
+    if contact_id is not None:
+        query = query.where(SequenceLog.enrollment_id == contact_id)
+    if before is not None:
+        query = query.where(SequenceLog.id < before)
+    return (await session.scalars(query.order_by(SequenceLog.id.desc()).limit(limit))).all()

@@ -25,7 +25,8 @@ from siaran.models import (
     SequenceRetry,
     SequenceStep,
 )
-from siaran.sequence_contacts import OUTSIDE, get_contact, input_of, log_contacts
+from siaran.sequence_contacts import OUTSIDE, event_of, get_contact, input_of
+from siaran.sequence_logs import log_events
 from siaran.sequences import get_sequence
 from siaran.tenancy import get_owned, select_owned
 
@@ -145,10 +146,8 @@ async def _note_retries(session: AsyncSession, sequence: Sequence, asked: Rows[i
         )
         .order_by(SequenceRetry.id)
     )
-    found = [
-        OpenRetry(input_of(enrollment), StepRetry(enrollment.id, enrollment.user_id, retry.message_id))
-        for retry, enrollment in (await session.execute(query)).all()
-    ]
-    log_contacts(session, sequence, [item.retry.enrollment_id for item in found], "retried", now)
+    rows = (await session.execute(query)).all()
+    found = [OpenRetry(input_of(contact), StepRetry(contact.id, contact.user_id, retry.message_id)) for retry, contact in rows]
+    await log_events(session, [event_of(contact, "retried", now) for _, contact in rows])
     note_sequence(session, sequence, "retried", messages=len(found))
     return found

@@ -51,6 +51,12 @@ async def steps_of(session: AsyncSession, user_id: UUID, sequence_ids: Rows[UUID
     return found
 
 
+async def all_steps_of(session: AsyncSession, sequence: Sequence) -> Rows[SequenceStep]:
+    """The steps of a sequence by day, those that were taken out included."""
+    query = select_owned(SequenceStep, sequence.user_id).where(SequenceStep.sequence_id == sequence.id)
+    return (await session.scalars(query.order_by(SequenceStep.day))).all()
+
+
 async def get_step(session: AsyncSession, sequence: Sequence, day: int) -> SequenceStep:
     """The step of a day; raises `NotFound` where that day has none."""
     where = (SequenceStep.sequence_id == sequence.id, SequenceStep.day == day, SequenceStep.deleted_at.is_(None))

@@ -51,7 +51,7 @@ class CampaignActivities:
             plan = CampaignPlan(
                 action, row.status.value, until_at, row.status_reason or "", counts.pending, counts.total - counts.pending
             )
-            follows = action is CampaignAction.FOLLOW and row.status in UNDER_WAY
+            follows = action in {CampaignAction.FOLLOW, CampaignAction.REBALANCE} and row.status in UNDER_WAY
             forgotten = await forgotten_lanes(session, row.user_id, row.id) if follows else []
         await wake_lanes(self._use.sessions, self._use.client, self._use.redis, forgotten)
         return plan
@@ -198,10 +198,11 @@ def _stop(session: AsyncSession, row: Campaign, why: str) -> tuple[CampaignActio
 async def _follow(
     session: AsyncSession, row: Campaign, rows: OpenRows, counts: Totals, now: datetime
 ) -> tuple[CampaignAction, datetime | None]:
-    if rows.pending and await due_shifts(session, row, now):
-        return CampaignAction.REBALANCE, None
     reason = await waiting_reason(session, row.user_id, row.id) if rows.pending and not rows.claimed else None
     row.status = CampaignStatus.WAITING if reason else CampaignStatus.SENDING
     row.status_reason = reason
     look_at = next_look(row, rows, counts.pending, now)
-    return CampaignAction.FOLLOW, min(look_at, now + LOOK_EVERY) if has_threshold(row) else look_at
+    if has_threshold(row):
+        look_at = min(look_at, now + LOOK_EVERY)
+    is_uneven = rows.pending and await due_shifts(session, row, now)
+    return (CampaignAction.REBALANCE if is_uneven else CampaignAction.FOLLOW), look_at

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import deque
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 
@@ -14,8 +14,8 @@ with workflow.unsafe.imports_passed_through():
 NO_DEVICE_INTERVAL = timedelta(seconds=10)
 """How often a campaign whose user has no linked device looks for one."""
 
-
-BALANCED_INTERVAL = timedelta(seconds=10)
+BALANCED_INTERVAL = timedelta(seconds=60)
+"""How long devices that nothing could be moved between are left as they are: their contacts have chats with them, say."""
 
 
 @workflow.defn
@@ -28,6 +28,7 @@ class CampaignWorkflow:
         self._changed = False
         self._retries: deque[RetryInput] = deque()
         self._shown = ""
+        self._balances_at: datetime | None = None
 
     @workflow.signal
     def changed(self) -> None:
@@ -52,13 +53,13 @@ class CampaignWorkflow:
             match plan.action:
                 case CampaignAction.EXPAND:
                     await self._expand()
-                case CampaignAction.REBALANCE:
+                case CampaignAction.REBALANCE if self._balances_at is None or workflow.now() >= self._balances_at:
                     await self._rebalance()
                 case CampaignAction.SETTLE_CANCELLED:
                     await workflow.execute_activity(
                         "cancel_pending", campaign, result_type=int, summary="cancelling what is pending", **BULK
                     )
-                case CampaignAction.SLEEP | CampaignAction.FOLLOW:
+                case CampaignAction.SLEEP | CampaignAction.FOLLOW | CampaignAction.REBALANCE:
                     await self._wait(plan)
                 case CampaignAction.END if not self._news():
                     return f"{plan.status}: {plan.done} messages ended"
@@ -88,7 +89,7 @@ class CampaignWorkflow:
             "rebalance", self._campaign, result_type=int, summary="evening out the devices", **BULK
         )
         if not moved:
-            await self._pause(BALANCED_INTERVAL, "nothing could be moved between the devices")
+            self._balances_at = workflow.now() + BALANCED_INTERVAL
 
     async def _wait(self, plan: CampaignPlan) -> None:
         limit = None if plan.until_at is None else max(plan.until_at - workflow.now(), timedelta(milliseconds=100))

@@ -9,9 +9,19 @@ from activities.resources import Resources
 from siaran.campaigns import resume_campaign
 from siaran.contracts import CampaignAction, CampaignInput, CampaignPlan, ExpansionResult
 from siaran.ledger import balance
-from siaran.models import Campaign, CampaignStatus, Device, DeviceStatus, DeviceStrategy, MessageStatus, Suppression
+from siaran.models import (
+    Campaign,
+    CampaignStatus,
+    Device,
+    DeviceStatus,
+    DeviceStrategy,
+    LaneState,
+    MessageStatus,
+    Suppression,
+)
 from siaran.stop_loss import CANARY_WATCH
 from tests.activities.conftest import HandClock
+from tests.activities.lanes_seen import signals_of_lane
 from tests.activities.test_campaigns import Campaigns, campaigns, end_all
 from tests.factories import NOW, add_lead, after
 from tests.ledger.driver import Ledger, record_of
@@ -208,6 +218,27 @@ async def test_messages_that_are_bound_to_a_device_are_not_shared_out(campaigns:
 
     assert await campaigns.rebalance(sticky) == 0
     assert await ledger.counts(sticky, idle) == {}
+
+
+async def test_a_campaign_says_what_it_waits_for_and_wakes_forgotten_lanes_also_where_its_devices_are_uneven(
+    campaigns: Campaigns, ledger: Ledger
+) -> None:
+    busy = await ledger.device()
+    await ledger.device()
+    phones = [f"60123{number:06d}" for number in range(40)]
+    campaign = await ledger.campaign(device_strategy=DeviceStrategy.STICKY)
+    await ledger.messages(campaign, busy, phones)
+    lane = await ledger.lane(busy)
+
+    await ledger.change(lane, state=LaneState.WAITING, waiting_for="quiet hours", waiting_until_at=after(3600))
+    plan, row = await plan_after(campaigns, campaign)
+    assert (plan.action, row.status) == (CampaignAction.REBALANCE, CampaignStatus.WAITING)
+    assert row.status_reason == "every device with messages of this campaign waits: quiet hours"
+    assert plan.until_at == after(10)
+
+    await ledger.change(lane, state=LaneState.ASLEEP, waiting_for=None, waiting_until_at=None)
+    assert (await campaigns.plan(campaign)).status == "sending"
+    assert await signals_of_lane(campaigns.client, busy) == ["wake"]
 
 
 async def test_a_huge_audience_makes_room_for_others_and_goes_on(

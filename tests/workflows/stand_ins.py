@@ -59,6 +59,7 @@ class CampaignStandIns:
         self.expansions = Script(ExpansionResult(messages=10, devices=2, finished=True))
         self.cancellations = Script(3)
         self.retries = Script(2)
+        self.rebalances = Script(0)
         self.order: list[str] = []
 
     @activity.defn(name="plan_campaign")
@@ -83,10 +84,15 @@ class CampaignStandIns:
         self.order.append("retry")
         return int(await self.retries.answer(retry))
 
+    @activity.defn(name="rebalance")
+    async def rebalance(self, campaign: CampaignInput) -> int:
+        self.order.append("rebalance")
+        return int(await self.rebalances.answer(campaign))
+
     @property
     def activities(self) -> Sequence[Callable[..., Any]]:
         """All of them, for a worker."""
-        return [self.plan_campaign, self.expand_audience, self.cancel_pending, self.retry_failed]
+        return [self.plan_campaign, self.expand_audience, self.cancel_pending, self.retry_failed, self.rebalance]
 
 
 class LaneStandIns:

@@ -116,6 +116,23 @@ async def test_a_campaign_whose_expansion_was_stopped_looks_for_a_device_every_t
     assert await skipper.get_current_time(handle) - datetime.now(UTC) > timedelta(seconds=15)
 
 
+async def test_devices_that_nothing_can_be_moved_between_are_left_alone_while_the_campaign_goes_on(
+    skipper: TimeSkipper,
+) -> None:
+    began_at = datetime.now(UTC)
+    uneven = [
+        CampaignPlan(CampaignAction.REBALANCE, "sending", began_at + timedelta(seconds=seconds), pending=5)
+        for seconds in (3, 3, 6, 70, 73)
+    ]
+    stand_ins = CampaignStandIns(*uneven, SENT)
+    async with workflow_worker(skipper.client, stand_ins.activities):
+        handle = await start(skipper.client)
+        await handle.result()
+
+    assert stand_ins.order == ["plan", "rebalance", "plan", "plan", "plan", "plan", "rebalance", "plan"]
+    assert await events(handle, EventType.EVENT_TYPE_TIMER_FIRED) == 3
+
+
 async def test_news_that_come_while_a_campaign_decides_to_end_are_not_lost(temporal_client: Client) -> None:
     async def end_while_signalled() -> CampaignPlan:
         await nudge_campaign(temporal_client, CAMPAIGN_7)

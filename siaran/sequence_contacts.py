@@ -32,10 +32,9 @@ GONE = {
 
 
 def input_of(enrollment: Enrollment) -> EnrollmentInput:
-    """What the contact's workflow is started or signalled with."""
-    return EnrollmentInput(
-        enrollment.id, enrollment.sequence_id, enrollment.lead_id or 0, enrollment.user_id, enrollment.next_send_at
-    )
+    """What the contact's workflow is started or signalled with; one without a lead goes by its own number."""
+    lead_id = enrollment.lead_id if enrollment.lead_id is not None else -enrollment.id
+    return EnrollmentInput(enrollment.id, enrollment.sequence_id, lead_id, enrollment.user_id, enrollment.next_send_at)
 
 
 def event_of(contact: Enrollment, what: str, now: datetime, *, step_id: UUID | None = None, detail: str | None = None) -> Event:

@@ -53,6 +53,7 @@ def upgrade() -> None:
         postgresql_include=["step_id"],
         postgresql_where=sa.text("sequence_id IS NOT NULL"),
     )
+    op.create_index(op.f("ix_sequence_logs_enrollment_id_id"), "sequence_logs", ["enrollment_id", "id"])
     op.create_table(
         "sequence_retries",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -81,15 +82,14 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index(op.f("ix_leads_user_id_updated_at_id"), table_name="leads")
     op.drop_table("sequence_retries")
+    op.drop_index(op.f("ix_sequence_logs_enrollment_id_id"), table_name="sequence_logs")
     op.drop_index(
         "ix_broadcast_messages_sequence",
         table_name="broadcast_messages",
         postgresql_where=sa.text("sequence_id IS NOT NULL"),
         postgresql_include=["step_id"],
     )
-    op.drop_index(
-        "uq_sequence_contacts_lead", table_name="sequence_contacts", postgresql_where=sa.text("lead_id IS NOT NULL")
-    )
+    op.drop_index("uq_sequence_contacts_lead", table_name="sequence_contacts", postgresql_where=sa.text("lead_id IS NOT NULL"))
     op.drop_index(
         "ix_sequence_contacts_wanted", table_name="sequence_contacts", postgresql_where=sa.text("wanted_at IS NOT NULL")
     )

@@ -136,9 +136,7 @@ class Enrollment(Owned, Base):
         Index(None, "sequence_id", "status", "next_send_at"),
         Index(None, "user_id", "contact_phone"),
         # One workflow for each lead of a sequence, whatever becomes of the lead's phone.
-        Index(
-            "uq_sequence_contacts_lead", "sequence_id", "lead_id", unique=True, postgresql_where=text("lead_id IS NOT NULL")
-        ),
+        Index("uq_sequence_contacts_lead", "sequence_id", "lead_id", unique=True, postgresql_where=text("lead_id IS NOT NULL")),
         Index("ix_sequence_contacts_unstarted", "sequence_id", "id", postgresql_where=text("workflow_started_at IS NULL")),
         Index("ix_sequence_contacts_wanted", "sequence_id", "id", postgresql_where=text("wanted_at IS NOT NULL")),
     )
@@ -157,7 +155,7 @@ class SequenceLog(Owned, Base):
     detail: Mapped[str | None]
     created_at: Mapped[CreatedAt]
 
-    __table_args__ = (Index(None, "user_id", "sequence_id", "id"),)
+    __table_args__ = (Index(None, "user_id", "sequence_id", "id"), Index(None, "enrollment_id", "id"))
 
 
 class SequenceRetry(Owned, Base):

@@ -9,9 +9,11 @@ from temporalio import activity
 from activities.imports import sweep_imports
 from activities.resources import Resources
 from siaran.contracts import CampaignInput, LaneInput, RetryInput, SweepResult
+from siaran.forgotten_sequences import forgotten_sequences
 from siaran.incoming import forget_incoming
 from siaran.lanes import wake_lanes
 from siaran.ledger.settlement import sweep_stale_claims
+from siaran.sequence_signals import nudge_sequence
 from siaran.temporal import nudge_campaign, request_retry, restart_lanes, signal_lanes
 
 LATE = timedelta(seconds=30)
@@ -92,6 +94,7 @@ class SweepActivities:
             await forget_incoming(session, now)
         async with self._use.sessions() as session:
             campaigns = (await session.execute(_CAMPAIGNS, late)).all()
+            sequences = await forgotten_sequences(session, now)
             retries = (await session.execute(_RETRIES, {"late": late["late"]})).all()
             asleep: list[UUID] = list((await session.execute(_ASLEEP, {"late": late["late"], "most": MOST})).scalars())
             silence = {"silent": now - SILENT, "stuck": now - STUCK, "most": MOST}
@@ -101,9 +104,11 @@ class SweepActivities:
             await nudge_campaign(self._use.client, CampaignInput(campaign.id, campaign.user_id))
         for retry in retries:
             await request_retry(self._use.client, RetryInput(retry.campaign_id, retry.user_id, retry.id))
+        for sequence in sequences:
+            await nudge_sequence(self._use.client, sequence)
         activity.heartbeat()
         woken = await wake_lanes(self._use.sessions, self._use.client, self._use.redis, asleep)
         await signal_lanes(self._use.client, [LaneInput(lane.device_id, lane.user_id) for lane in silent])
         await restart_lanes(self._use.client, [LaneInput(lane.device_id, lane.user_id) for lane in stuck])
         await sweep_imports(self._use)
-        return SweepResult(len(campaigns) + len(retries), woken + len(silent) + len(stuck), stale)
+        return SweepResult(len(campaigns) + len(retries), woken + len(silent) + len(stuck), stale, len(sequences))

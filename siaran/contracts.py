@@ -15,6 +15,13 @@ BULK_QUEUE = "siaran:bulk"
 IMPORT_QUEUE = "siaran:imports"
 """The task queue of imports: each takes a thread for minutes, and must not take the place of what moves lanes and campaigns."""
 
+STEP_QUEUE = "siaran:steps"
+"""The task queue of contacts' walks through sequences, workflows and activities alike.
+
+Tens of thousands may fall due in the same minute, and are open for months: lanes and campaigns neither wait behind them nor
+share a cache of workflows with them.
+"""
+
 
 def device_queue(device_id: UUID) -> str:
     """The task queue on which a device's host polls while the device's lane is awake."""
@@ -186,11 +193,12 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """What a sweep found: campaigns nudged, lanes woken, stale claims ended."""
+    """What a sweep found: campaigns nudged, lanes woken, stale claims ended, sequences nudged."""
 
     campaigns: int
     lanes: int
     stale_claims: int
+    sequences: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.contracts import StepOrder, StepPlan
 from siaran.enrollment_plans import Decision, Standing, plan_contact
-from siaran.models import DeviceStrategy, EnrollmentStatus, SequenceStatus
+from siaran.models import DeviceStrategy, EnrollmentStatus, Sequence, SequenceStatus
 from siaran.sequence_logs import Event, log_events
 from siaran.sequence_time import Place, StepTime, Timetable
 from siaran.step_queue import DueStep, dealable, linked_devices, queue_steps, strategy_of
@@ -158,6 +158,12 @@ async def read_timetables(session: AsyncSession, rows: Rows[Row[Any]]) -> dict[U
     for step in await session.execute(_STEPS, {"sequences": list(heads)}):
         steps[step.sequence_id].append(StepTime(step.id, step.day, step.send_time))
     return {key: Timetable.of(head.timezone, head.time_schedule, steps[key]) for key, head in heads.items()}
+
+
+async def timetable_of(session: AsyncSession, sequence: Sequence, zone: str) -> Timetable:
+    """The timetable of one sequence, in its user's zone."""
+    rows = await session.execute(_STEPS, {"sequences": [sequence.id]})
+    return Timetable.of(zone, sequence.time_schedule, [StepTime(row.id, row.day, row.send_time) for row in rows])
 
 
 def place_of(row: Any) -> Place | None:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.activity_log import note
 from siaran.gateway.interface import Incoming
+from siaran.leaving import leave_on_opt_out, leave_on_reply
 from siaran.models import ONE_OFF, BroadcastMessage
 from siaran.opt_out_words import find_word
 from siaran.phone import InvalidPhone, normalise_phone
@@ -153,6 +154,7 @@ async def take_in(session: AsyncSession, events: Sequence[Incoming], now: dateti
         },
     )
     woken = await _suppress(session, fresh, now)
+    await _leave_sequences(session, fresh, now)
     if replies:
         await session.execute(
             _COUNT_REPLIES,
@@ -231,6 +233,13 @@ async def _note(session: AsyncSession, heard: Mapping[tuple[UUID, str, str], _He
         if row.is_first_reply:
             replies[message.device_id, message.phone, message.day] = message
     return fresh, list(replies.values())
+
+
+async def _leave_sequences(session: AsyncSession, fresh: Sequence[_Heard], now: datetime) -> None:
+    """Take who has written, or asked to be left alone, out of the sequences that heed it."""
+    asked = [message for message in fresh if find_word(message.text, message.owner.words) is not None]
+    await leave_on_opt_out(session, [(message.owner.user_id, message.phone) for message in asked], now)
+    await leave_on_reply(session, [(message.owner.user_id, message.phone) for message in fresh], now)
 
 
 async def _suppress(session: AsyncSession, fresh: Sequence[_Heard], now: datetime) -> set[UUID]:

@@ -19,6 +19,7 @@ from temporalio.common import (
 from temporalio.service import RPCError
 
 from siaran.contracts import (
+    STEP_QUEUE,
     WORKFLOW_QUEUE,
     EnrollmentInput,
     SequenceInput,
@@ -69,9 +70,9 @@ async def nudge_sequences(sessions: SessionMaker, client: Client, user_id: UUID)
     return sum([await nudge_sequence(client, SequenceInput(sequence_id, user_id)) for sequence_id in ids])
 
 
-async def start_enrollment(client: Client, enrollment: EnrollmentInput) -> bool:
-    """Start a contact's workflow, unless it is open already; False when Temporal is away."""
-    return await _call(client, enrollment, None)
+async def start_enrollments(client: Client, enrollments: Iterable[EnrollmentInput]) -> list[bool]:
+    """Start contacts' workflows that are not open already, at a bounded rate; says for each whether it was reached."""
+    return await _call_all(client, enrollments, None)
 
 
 async def signal_enrollments(client: Client, enrollments: Iterable[EnrollmentInput]) -> int:
@@ -79,18 +80,27 @@ async def signal_enrollments(client: Client, enrollments: Iterable[EnrollmentInp
 
     A workflow that has ended begins a new run, so that a contact who starts over, or is resumed, moves on.
     """
-    gate = asyncio.Semaphore(AT_ONCE)
+    return sum(await tell_enrollments(client, enrollments))
 
-    async def signal(enrollment: EnrollmentInput) -> bool:
-        async with gate:
-            return await _call(client, enrollment, "changed")
 
-    return sum(await asyncio.gather(*(signal(enrollment) for enrollment in enrollments)))
+async def tell_enrollments(client: Client, enrollments: Iterable[EnrollmentInput]) -> list[bool]:
+    """As `signal_enrollments`, but says for each whether it was reached."""
+    return await _call_all(client, enrollments, "changed")
 
 
 async def request_step_retry(client: Client, enrollment: EnrollmentInput, retry: StepRetry) -> bool:
     """Have a contact's workflow send a failed step once more, also after the contact's walk has ended."""
     return await _call(client, enrollment, "retry_failed", retry)
+
+
+async def _call_all(client: Client, enrollments: Iterable[EnrollmentInput], signal: str | None) -> list[bool]:
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def call(enrollment: EnrollmentInput) -> bool:
+        async with gate:
+            return await _call(client, enrollment, signal)
+
+    return await asyncio.gather(*(call(enrollment) for enrollment in enrollments))
 
 
 async def _call(client: Client, enrollment: EnrollmentInput, signal: str | None, *args: object) -> bool:
@@ -99,7 +109,7 @@ async def _call(client: Client, enrollment: EnrollmentInput, signal: str | None,
             "EnrollmentWorkflow",
             enrollment,
             id=enrollment_workflow_id(enrollment.sequence_id, enrollment.lead_id),
-            task_queue=WORKFLOW_QUEUE,
+            task_queue=STEP_QUEUE,
             start_signal=signal,
             start_signal_args=args,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,

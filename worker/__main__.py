@@ -16,13 +16,15 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.audience import AudienceActivities
 from activities.campaigns import CampaignActivities
+from activities.enrollments import EnrollmentActivities
 from activities.imports import ImportActivities
 from activities.lanes import LaneActivities
 from activities.resources import Resources
+from activities.sequences import SequenceActivities
 from activities.sweeps import SweepActivities
 from siaran.cache import open_redis
 from siaran.clock import system_clock
-from siaran.contracts import BULK_QUEUE, IMPORT_QUEUE, WORKFLOW_QUEUE
+from siaran.contracts import BULK_QUEUE, IMPORT_QUEUE, STEP_QUEUE, WORKFLOW_QUEUE
 from siaran.db import open_database
 from siaran.logging import configure_logging
 from siaran.metrics import serve_metrics
@@ -31,12 +33,15 @@ from siaran.temporal import connect
 from worker.schedule import register_search_attributes, schedule_sweep
 from workflows.campaign import CampaignWorkflow
 from workflows.device import DeviceWorkflow
+from workflows.enrollment import EnrollmentWorkflow
 from workflows.imports import LeadImportWorkflow
+from workflows.sequence import SequenceWorkflow
 from workflows.sweep import SweepWorkflow
 
 log = structlog.get_logger()
 
-WORKFLOWS = [CampaignWorkflow, DeviceWorkflow, LeadImportWorkflow, SweepWorkflow]
+WORKFLOWS = [CampaignWorkflow, DeviceWorkflow, LeadImportWorkflow, SequenceWorkflow, SweepWorkflow]
+STEP_WORKFLOWS = [EnrollmentWorkflow]
 WORKFLOW_RUNNER = SandboxedWorkflowRunner(
     restrictions=SandboxRestrictions.default.with_passthrough_modules("siaran", "workflows")
 )
@@ -44,12 +49,16 @@ ACTIVITIES_AT_ONCE = 40
 BULK_AT_ONCE = 8
 IMPORTS_AT_ONCE = 2
 """Each has a thread that parses, and 25 MB of phones for a million rows."""
+STEPS_AT_ONCE = 300
+"""They wait for the next group commit, most of the time."""
+CACHED_ENROLLMENTS = 1_000
+"""Contacts sleep for a day between two events; those that have fallen out of the cache have a short history to replay."""
 CACHED_WORKFLOWS = 12_000
 """Above the number of open lanes: a lane that falls out of the cache is replayed at its next event."""
 
 
-def make_workers(resources: Resources) -> list[Worker]:
-    """The workers of a process: one for workflows and short activities, one for bulk work, one for imports."""
+def make_workers(resources: Resources, enrollments: EnrollmentActivities) -> list[Worker]:
+    """The workers of a process: for workflows and short activities, for contacts of sequences, for bulk work, for imports."""
     lanes, campaigns = LaneActivities(resources), CampaignActivities(resources)
     imports = ImportActivities(resources)
     bulk: list[Callable[..., Any]] = [
@@ -58,6 +67,7 @@ def make_workers(resources: Resources) -> list[Worker]:
         campaigns.rebalance,
         campaigns.retry_failed,
         AudienceActivities(resources).expand_audience,
+        SequenceActivities(resources).enroll,
     ]
     short: list[Callable[..., Any]] = [
         lanes.plan_lane,
@@ -76,6 +86,16 @@ def make_workers(resources: Resources) -> list[Worker]:
             workflow_runner=WORKFLOW_RUNNER,
             max_cached_workflows=CACHED_WORKFLOWS,
             max_concurrent_activities=ACTIVITIES_AT_ONCE,
+            graceful_shutdown_timeout=drain,
+        ),
+        Worker(
+            resources.client,
+            task_queue=STEP_QUEUE,
+            workflows=STEP_WORKFLOWS,
+            activities=[enrollments.take_step, enrollments.retry_step],
+            workflow_runner=WORKFLOW_RUNNER,
+            max_cached_workflows=CACHED_ENROLLMENTS,
+            max_concurrent_activities=STEPS_AT_ONCE,
             graceful_shutdown_timeout=drain,
         ),
         Worker(
@@ -99,7 +119,9 @@ def make_workers(resources: Resources) -> list[Worker]:
 async def work(resources: Resources) -> AsyncIterator[None]:
     """Poll all queues of a worker process until the block ends."""
     async with AsyncExitStack() as stack:
-        for worker in make_workers(resources):
+        enrollments = EnrollmentActivities(resources)
+        stack.push_async_callback(enrollments.close)
+        for worker in make_workers(resources, enrollments):
             await stack.enter_async_context(worker)
         yield
 

@@ -62,9 +62,15 @@ async def change_settings(session: AsyncSession, user_id: UUID, values: SettingV
     return user, frozenset(changed)
 
 
-async def waiting_lanes(session: AsyncSession, user_id: UUID) -> Sequence[UUID]:
-    """The devices of a user whose lanes wait for something."""
-    query = select(Lane.device_id).where(Lane.user_id == user_id, Lane.state == LaneState.WAITING)
+async def waiting_lanes(session: AsyncSession, user_id: UUID, only: UUID | None = None) -> Sequence[UUID]:
+    """The devices of a user, or the one asked for, whose lanes wait for something, or may be about to.
+
+    A lane that runs may have read the user's row before it changed, and go to sleep on what it said. To wake it is to hold its
+    row, and so to wait until it has decided; if it still runs then, it is left alone.
+    """
+    query = select(Lane.device_id).where(Lane.user_id == user_id, Lane.state != LaneState.ASLEEP)
+    if only is not None:
+        query = query.where(Lane.device_id == only)
     return (await session.scalars(query)).all()
 
 

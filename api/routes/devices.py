@@ -21,6 +21,7 @@ from siaran.gateway.simulated_network import SimulatedNetwork
 from siaran.lanes import wake_lanes
 from siaran.linking import end_link
 from siaran.models import Device, DeviceStatus, TransportKind
+from siaran.user_settings import waiting_lanes
 from siaran.warm_up import DAILY_STEP, FIRST_DAY, WarmUpChange, daily_cap, ends_at
 
 log = structlog.get_logger()
@@ -199,6 +200,9 @@ async def change_device(device_id: UUID, body: DeviceEdit, user: UserDep, contex
     """Rename a device, or change its caps; a lower cap holds from the next message on."""
     async with context.sessions.begin() as session:
         device = await devices.change_device(session, user.id, device_id, _changes(body), context.clock())
+        # Its lane may be waiting, until tomorrow perhaps, for what an old cap allows.
+        waiting = await waiting_lanes(session, user.id, device_id)
+    await wake_lanes(context.sessions, context.temporal, context.redis, waiting)
     return success(DeviceView.of(device, context.clock()), "Device changed")
 
 

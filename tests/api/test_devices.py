@@ -244,6 +244,20 @@ async def test_deleting_logs_the_device_out_on_the_network(api: AsyncClient, net
         assert not (await network.device(device_id)).linked
 
 
+async def test_a_lane_that_waits_for_a_cap_looks_again_when_the_cap_changes(api: AsyncClient, session: AsyncSession) -> None:
+    maker = await register(api)
+    waiting, asleep = [await session.get_one(Lane, await add_device(maker)) for _ in range(2)]
+    waiting.state, waiting.waiting_for = LaneState.WAITING, "cap of the device"
+    await session.commit()
+
+    for lane in (waiting, asleep):
+        assert (await maker.patch(f"/api/devices/{lane.device_id}", json={"max_per_day": 6000})).status_code == 200
+
+    await session.refresh(waiting)
+    await session.refresh(asleep)
+    assert (waiting.state, asleep.state) == (LaneState.RUNNING, LaneState.ASLEEP)
+
+
 async def test_deleting_wakes_the_lane_even_if_it_was_stopped(api: AsyncClient, session: AsyncSession) -> None:
     client = await register(api)
     device_id = await add_linked_device(client)

@@ -1,5 +1,6 @@
 """Settings: what users set for themselves, and that nothing else changes."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -169,3 +170,20 @@ async def test_lanes_that_wait_look_again_when_it_changes_what_they_wait_for(ais
     await session.commit()
     assert (await aisyah.patch("/api/me", json={"timezone": "Asia/Tokyo"})).status_code == 200
     assert await running() == {waiting}
+
+
+async def test_a_lane_that_was_about_to_sleep_on_what_was_set_before_looks_again(aisyah, session: AsyncSession):
+    device_id = await add_device(aisyah)
+    lane = await session.get_one(Lane, device_id)
+    lane.state = LaneState.RUNNING
+    await session.commit()
+    await session.refresh(lane, with_for_update=True)  # as a lane does while it reads what it has to heed
+    changing = asyncio.create_task(change(aisyah, quiet_from="22:00", quiet_until="07:00"))
+    await asyncio.wait([changing], timeout=0.5)
+
+    lane.state, lane.waiting_for = LaneState.WAITING, "quiet hours"
+    await session.commit()
+    await changing
+
+    await session.refresh(lane)
+    assert (lane.state, lane.waiting_for) == (LaneState.RUNNING, None)

@@ -185,5 +185,5 @@ async def test_a_lane_that_was_about_to_sleep_on_what_was_set_before_looks_again
     await session.commit()
     await changing
 
-    await session.refresh(lane)
-    assert (lane.state, lane.waiting_for) == (LaneState.RUNNING, None)
+    found = await session.execute(select(Lane.state, Lane.waiting_for).where(Lane.device_id == device_id))
+    assert found.one() == (LaneState.RUNNING, None)

@@ -1,5 +1,6 @@
 """The shapes of the steps of sequences in requests and answers."""
 
+import re
 from collections.abc import Mapping
 from datetime import time
 from typing import Annotated, Any
@@ -34,15 +35,20 @@ def _time_or_unset(value: Any) -> Any:
         raise ValueError(error.errors[0].reason) from error
 
 
-def _unset_for_empty(value: Any) -> Any:
-    return UNSET if is_empty(value) else value
+def _seconds_or_unset(value: Any) -> Any:
+    if is_empty(value):
+        return UNSET
+    if value is None or isinstance(value, Unset):
+        return value
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, bool) or not re.fullmatch(r"\d{1,9}", str(text), re.ASCII) or int(text) > MAX_DELAY_SECONDS:
+        raise ValueError(f"must be a whole number, 0 to {MAX_DELAY_SECONDS}")
+    return int(text)
 
 
 TimeOrUnset = Annotated[time | Unset | None, BeforeValidator(_time_or_unset, json_schema_input_type=str | None)]
 _Seconds = Annotated[int, Field(ge=0, le=MAX_DELAY_SECONDS)]
-SecondsOrUnset = Annotated[
-    _Seconds | Unset | None, BeforeValidator(_unset_for_empty, json_schema_input_type=_Seconds | str | None)
-]
+SecondsOrUnset = Annotated[int | Unset | None, BeforeValidator(_seconds_or_unset, json_schema_input_type=_Seconds | str | None)]
 Day = Annotated[int, Field(ge=1, le=MAX_DAY)]
 ShownTime = Annotated[time | None, PlainSerializer(lambda value: value and format_time(value), return_type=str | None)]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -115,9 +115,8 @@ async def _add_leads(session: AsyncSession, user_id: UUID, names: dict[str, str]
 
 async def _enroll(session: AsyncSession, sequence: Sequence, names: dict[str, str], now: datetime) -> int:
     """Write who is new, bring back who was outside; returns how many that are."""
-    leads = await session.execute(
-        select(Lead.id, Lead.phone, Lead.name).where(Lead.user_id == sequence.user_id, Lead.phone.in_(names)).order_by(Lead.id)
-    )
+    query = select(Lead.id, Lead.phone, Lead.name).where(Lead.user_id == sequence.user_id, Lead.phone.in_(names))
+    leads = (await session.execute(query.order_by(Lead.id))).all()
     rows = [
         {
             "user_id": sequence.user_id,
@@ -132,18 +131,27 @@ async def _enroll(session: AsyncSession, sequence: Sequence, names: dict[str, st
     ]
     if not rows:
         return 0
-    statement = insert(Enrollment).on_conflict_do_nothing(index_elements=["sequence_id", "contact_phone"]).returning(Enrollment)
+    statement = insert(Enrollment).on_conflict_do_nothing().returning(Enrollment)
     new = (await session.scalars(statement, rows)).all()
-    outside = (
-        select_owned(Enrollment, sequence.user_id)
-        .where(Enrollment.sequence_id == sequence.id, Enrollment.contact_phone.in_(names), Enrollment.status.in_(OUTSIDE))
-        .order_by(Enrollment.id)
-        .with_for_update()
-    )
-    returned = (await session.scalars(outside)).all()
-    for enrollment in returned:
-        start_over(enrollment, now)
+    returned = await _bring_back(session, sequence, {lead.id: lead.phone for lead in leads}, now)
     await session.flush()
     added = [*new, *returned]
     await log_events(session, [event_of(enrollment, "enrolled", now, detail="by hand") for enrollment in added])
     return len(added)
+
+
+async def _bring_back(session: AsyncSession, sequence: Sequence, leads: dict[int, str], now: datetime) -> list[Enrollment]:
+    """Have those start over who had left or been removed; who has another phone since is written to there."""
+    query = select_owned(Enrollment, sequence.user_id).where(
+        Enrollment.sequence_id == sequence.id,
+        or_(Enrollment.contact_phone.in_(leads.values()), Enrollment.lead_id.in_(leads)),
+    )
+    found = (await session.scalars(query.order_by(Enrollment.id).with_for_update())).all()
+    phones = {enrollment.contact_phone for enrollment in found}
+    outside = [enrollment for enrollment in found if enrollment.status in OUTSIDE]
+    for enrollment in outside:
+        phone = leads.get(enrollment.lead_id or 0, enrollment.contact_phone)
+        if phone not in phones:
+            enrollment.contact_phone = phone
+        start_over(enrollment, now)
+    return outside

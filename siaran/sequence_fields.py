@@ -92,12 +92,12 @@ async def create_sequence(session: AsyncSession, user_id: UUID, wanted: Sequence
     )
     with session.no_autoflush:
         edit = await _set_fields(session, sequence, wanted, now)
+    if wanted.status is not None:
+        sequence.status = wanted.status
+        sequence.resumed_at = now if wanted.status == SequenceStatus.ACTIVE else None
     session.add(sequence)
     await session.flush()
-    note_sequence(session, sequence, "created", steps=len(edit.steps))
-    if wanted.status is not None and wanted.status != sequence.status:
-        await enter_status(session, sequence, wanted.status, now)
-        await session.flush()
+    note_sequence(session, sequence, "created", status=sequence.status.value, steps=len(edit.steps))
     return sequence
 
 
@@ -117,14 +117,13 @@ async def edit_sequence(
     if changed or edit.changed:
         sequence.updated_at = now
         note_sequence(session, sequence, "edited", fields=sorted(changed | ({"steps"} if edit.changed else set())))
+    if wanted.status is not None and wanted.status != sequence.status:
+        await enter_status(session, sequence, wanted.status, now)
     await session.flush()
     if edit.moves or "time_schedule" in changed:
         await want_contacts(session, sequence, now)
     if edit.changed:
         await drop_queued(session, sequence)
-    if wanted.status is not None and wanted.status != sequence.status:
-        await enter_status(session, sequence, wanted.status, now)
-        await session.flush()
     return sequence
 
 

@@ -24,7 +24,7 @@ class ActivityView(BaseModel):
     id: int
     kind: str = Field(description="A thing and what happened to it.", examples=["campaign.paused"])
     subject: str = Field(description="Which one.", examples=["campaign:17"])
-    name: str | None = Field(description="What you call the campaign or device.")
+    name: str | None = Field(description="What you call the campaign, sequence or device.")
     device_id: UUID | None = Field(description="The device it is about, if it is about one.")
     details: dict[str, Any]
     created_at: datetime

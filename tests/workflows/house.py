@@ -11,7 +11,7 @@ from temporalio.client import Client
 
 from activities.resources import Resources
 from siaran.attempt_keys import secret_of
-from siaran.clock import system_clock
+from siaran.clock import Clock, system_clock
 from siaran.contracts import CampaignInput, RetryInput, campaign_workflow_id
 from siaran.db import SessionMaker
 from siaran.gateway.simulated import SimulatedTransport
@@ -58,8 +58,8 @@ class House:
             sessions=use.sessions,
             redis=use.redis,
             client=use.client,
-            transport=SimulatedTransport(url.get_secret_value()),
-            clock=system_clock,
+            transport=SimulatedTransport(url.get_secret_value(), clock=use.clock),
+            clock=use.clock,
         )
 
     async def online(self) -> None:
@@ -115,14 +115,21 @@ class House:
 
 @asynccontextmanager
 async def open_house(
-    settings: Settings, sessions: SessionMaker, redis: Redis, client: Client, *, devices: int, leads: int
+    settings: Settings,
+    sessions: SessionMaker,
+    redis: Redis,
+    client: Client,
+    *,
+    devices: int,
+    leads: int,
+    clock: Clock = system_clock,
 ) -> AsyncIterator[House]:
     """A house whose devices are online; they fail over, and give up waiting for receipts, soon."""
     settings = settings.model_copy(update={"failover_after_seconds": 0.5, "receipt_wait_seconds": 2.0})
-    resources = Resources(settings, sessions, redis, client, system_clock)
+    resources = Resources(settings, sessions, redis, client, clock)
     stop = asyncio.Event()
     assert settings.network_url is not None
-    async with SimulatedNetwork(settings.network_url.get_secret_value()) as network:
+    async with SimulatedNetwork(settings.network_url.get_secret_value(), clock=clock) as network:
         await network.configure(latency_ms=(5, 20), delivered_seconds=(0.05, 0.2), read_rate=0)
         house = House(resources, network)
         await house.open(devices=devices, leads=leads)

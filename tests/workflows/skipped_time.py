@@ -1,0 +1,85 @@
+"""One clock for workflows, hosts and SQL alike, in any number of processes, that a test sets forward by days.
+
+The clock is the machine's plus an offset that stands in a file. Workflows that are started through its client catch up with it
+as soon as they wait; `Days.skip` sets it forward and takes the open ones along.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.testing import TimeSkipper, TimeSkippingConfig
+
+# The only way to tell a workflow at its start how far it shall skip; the package exports the configuration without its part.
+from temporalio.testing._timeskipping import FastForwardConfig
+
+
+class OffsetClock:
+    """The machine's clock, set forward by as many seconds as a file says."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def offset(self) -> timedelta:
+        """How far it has been set forward."""
+        return timedelta(seconds=float(self._path.read_text()))
+
+    def set(self, offset: timedelta) -> None:
+        """Set it forward for everyone who reads the file, who sees the old value or the new one."""
+        new = self._path.with_suffix(f".{os.getpid()}")
+        new.write_text(str(offset.total_seconds()))
+        new.rename(self._path)
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.offset
+
+
+class Skipper(TimeSkipper):
+    """Workflows that are started through its client skip the clock's offset, and no more."""
+
+    def __init__(self, client: Client, clock: OffsetClock) -> None:
+        self._clock = clock
+        super().__init__(client)
+
+    @property
+    def config(self) -> TimeSkippingConfig:
+        """What the next workflow is started with."""
+        return TimeSkippingConfig(fast_forward_config=FastForwardConfig(uuid4().hex, self._clock.offset))
+
+    @config.setter
+    def config(self, value: TimeSkippingConfig) -> None:
+        raise NotImplementedError
+
+
+class Days:
+    """Sets the clock forward, and open workflows with it."""
+
+    def __init__(self, client: Client, clock: OffsetClock) -> None:
+        self.clock = clock
+        self._skipper = Skipper(client, clock)
+
+    @property
+    def client(self) -> Client:
+        """A client whose workflows follow the clock."""
+        return self._skipper.client
+
+    async def skip(self, by: timedelta, workflow_ids: Iterable[str]) -> None:
+        """Let so much time pass; `workflow_ids` are those of all workflows that may be open."""
+        self.clock.set(self.clock.offset + by)
+        gate = asyncio.Semaphore(8)
+
+        async def forward(workflow_id: str) -> None:
+            async with gate:
+                try:
+                    await self._skipper.fast_forward(self.client.get_workflow_handle(workflow_id), by)
+                except RPCError as error:
+                    if error.status is not RPCStatusCode.NOT_FOUND:
+                        raise
+
+        await asyncio.gather(*(forward(workflow_id) for workflow_id in workflow_ids))

@@ -248,6 +248,8 @@ class Marketer:
             away,
             [campaign.id for campaign in campaigns if campaign.status is CampaignStatus.PAUSED],
             [campaign.id for campaign in campaigns if campaign.status is CampaignStatus.SCHEDULED],
+            [f"{lane.device_id} {lane.state}: {lane.waiting_for} until {lane.waiting_until_at}" for lane in busy],
+            [f"{campaign.id} {campaign.status}: {campaign.status_reason}" for campaign in campaigns],
         )
 
     def __str__(self) -> str:
@@ -256,8 +258,13 @@ class Marketer:
 
 @dataclass(frozen=True, slots=True)
 class OpenThings:
-    """What still has to be brought to an end: devices that are away, campaigns that are paused, or not due yet."""
+    """What still has to be brought to an end: devices that are away, campaigns that are paused, or not due yet.
+
+    `lanes` and `phases` are for people to read.
+    """
 
     devices: Sequence[str]
     paused: Sequence[int]
     scheduled: Sequence[int]
+    lanes: Sequence[str]
+    phases: Sequence[str]

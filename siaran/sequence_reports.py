@@ -11,7 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Select, Text, Uuid, func, literal, or_, select, true, tuple_
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.campaign_reports import Counts
@@ -220,7 +220,7 @@ async def last_messages(session: AsyncSession, user_id: UUID, enrollment_ids: Co
         )
         .where(BroadcastMessage.user_id == user_id, BroadcastMessage.enrollment_id.in_(enrollment_ids))
         .order_by(BroadcastMessage.enrollment_id, BroadcastMessage.cycle.desc(), BroadcastMessage.scheduled_at.desc())
-        .distinct(BroadcastMessage.enrollment_id)
+        .ext(distinct_on(BroadcastMessage.enrollment_id))
     )
     rows = (await session.execute(query)).all()
     return {row.enrollment_id: LastMessage(MessageStatus(row.status), row.error) for row in rows}

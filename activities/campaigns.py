@@ -153,7 +153,9 @@ async def _next_step(
     if row.status in OVER:
         return CampaignAction.END, None
     if row.expanded_at is None and not is_canary_out(row):
-        return CampaignAction.EXPAND, None
+        # The first messages are on their way long before a huge audience has been written.
+        why = why_stop(row, await outcomes_of(session, row)) if has_threshold(row) else None
+        return (CampaignAction.EXPAND, None) if why is None else _stop(session, row, why)
     return await _go_on(session, row, rows, counts, now)
 
 

@@ -185,6 +185,28 @@ async def test_a_campaign_pauses_by_itself_when_too_much_fails_and_its_rest_is_n
     assert (plan.action, row.status) == (CampaignAction.FOLLOW, CampaignStatus.SENDING)
 
 
+async def test_a_campaign_pauses_by_itself_also_while_its_audience_is_still_being_written(
+    campaigns: Campaigns, leads: Audience, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audience, "PAGE", 10)
+    monkeypatch.setattr(audience, "MOST_PAGES", 3)
+    await add_leads(ledger, 40)
+    device = await ledger.device()
+    campaign = await ledger.campaign(stop_failed_percent=10, expanded_at=None)
+    assert (await leads.expand(campaign)).has_more
+    await end_some(ledger, device, MessageStatus.SENT, 17)
+    assert (await campaigns.plan(campaign)).action is CampaignAction.EXPAND
+
+    await end_some(ledger, device, MessageStatus.FAILED, 3)
+    plan, row = await plan_after(campaigns, campaign)
+
+    assert (plan.action, row.status) == (CampaignAction.SLEEP, CampaignStatus.PAUSED)
+    async with ledger.sessions.begin() as session:
+        await resume_campaign(session, ledger.user.id, campaign.id, NOW)
+    assert (await campaigns.plan(campaign)).action is CampaignAction.EXPAND
+    assert (await leads.expand(campaign)).messages == 10
+
+
 async def test_a_device_that_comes_back_takes_over_its_share(
     campaigns: Campaigns, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,9 +61,11 @@ _OUTCOMES = text("""
 
 
 async def outcomes_of(session: AsyncSession, campaign: Campaign) -> Outcomes:
-    """Read how a campaign's messages ended."""
+    """Read how a campaign's messages ended; what failed before it was resumed and is sent again is judged like any other."""
     values = {"user": campaign.user_id, "campaign": campaign.id, "wants_last": is_canary_out(campaign)}
     row = (await session.execute(_OUTCOMES, values)).one()
+    if row.failed < campaign.stop_baseline.get("failed", 0):
+        campaign.stop_baseline = {**campaign.stop_baseline, "failed": row.failed}
     return Outcomes(row.succeeded, row.failed, row.opted_out, row.last_at)
 
 

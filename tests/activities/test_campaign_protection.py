@@ -207,6 +207,24 @@ async def test_a_campaign_pauses_by_itself_also_while_its_audience_is_still_bein
     assert (await leads.expand(campaign)).messages == 10
 
 
+async def test_what_fails_again_after_a_stop_and_a_retry_is_judged_again(campaigns: Campaigns, ledger: Ledger) -> None:
+    device = await ledger.device()
+    campaign = await ledger.campaign(stop_failed_percent=10)
+    await ledger.messages(campaign, device, 20, status=MessageStatus.FAILED, is_retryable=True, claimed_at=NOW)
+    await ledger.messages(campaign, device)
+    assert (await campaigns.plan(campaign)).action is CampaignAction.SLEEP
+    async with ledger.sessions.begin() as session:
+        await resume_campaign(session, ledger.user.id, campaign.id, NOW)
+
+    assert len(await ledger.retry(campaign, after(60))) == 20
+    assert (await campaigns.plan(campaign)).status == "sending"
+    for _ in range(20):
+        await ledger.record(record_of(await ledger.claimed(device, at=after(61)), MessageStatus.FAILED))
+    plan, row = await plan_after(campaigns, campaign)
+
+    assert (plan.action, row.status_reason) == (CampaignAction.SLEEP, "stopped by itself: 20 of 20 messages failed, 10 % may")
+
+
 async def test_a_device_that_comes_back_takes_over_its_share(
     campaigns: Campaigns, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

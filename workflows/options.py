@@ -26,6 +26,9 @@ DATABASE: dict[str, Any] = {
 }
 """Short activities on PostgreSQL: tried until it is back."""
 
+STEP: dict[str, Any] = {**DATABASE, "start_to_close_timeout": timedelta(seconds=15)}
+"""As `DATABASE`, but a contact's step that a killed worker has left is taken up soon: a repeat queues nothing twice."""
+
 BULK: dict[str, Any] = {
     "task_queue": BULK_QUEUE,
     "start_to_close_timeout": timedelta(hours=6),

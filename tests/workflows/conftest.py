@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from temporalio.testing import TimeSkipper
 from temporalio.worker import Worker
 
 from siaran.contracts import BULK_QUEUE, WORKFLOW_QUEUE, device_queue
+from tests.workflows.skipped_time import Days
 from worker.__main__ import WORKFLOW_RUNNER, WORKFLOWS
 
 
@@ -24,6 +26,18 @@ def skipper(temporal_client: Client) -> TimeSkipper:
 def skipping_client(skipper: TimeSkipper) -> Client:
     """A client whose workflows skip time."""
     return skipper.client
+
+
+@pytest.fixture
+def offset_file(tmp_path: Path) -> Path:
+    """Where it stands by how much the clock of a test's processes has been set forward."""
+    return tmp_path / "offset"
+
+
+@pytest.fixture
+def days(temporal_client: Client, offset_file: Path) -> Days:
+    """One clock for workflows, hosts and SQL, which the test sets forward."""
+    return Days.beginning(temporal_client, offset_file)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ as soon as they wait; `Days.skip` sets it forward and takes the open ones along.
 import asyncio
 import os
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +17,26 @@ from temporalio.testing import TimeSkipper, TimeSkippingConfig
 
 # The only way to tell a workflow at its start how far it shall skip; the package exports the configuration without its part.
 from temporalio.testing._timeskipping import FastForwardConfig
+
+from siaran.schedule import to_instant, zone_of
+
+ZONE = "America/New_York"
+"""The zone of these tests, in which the clocks change."""
+
+
+def change_of_clocks() -> date:
+    """The next day, some days from now, on which summer time begins in the zone of these tests."""
+    zone = zone_of(ZONE)
+    day = datetime.now(UTC).date() + timedelta(days=20)
+    while True:
+        before, after = (datetime(one.year, one.month, one.day, 12, tzinfo=zone) for one in (day - timedelta(days=1), day))
+        if (after.utcoffset() or timedelta()) > (before.utcoffset() or timedelta()):
+            return day
+        day += timedelta(days=1)
+
+
+BEGIN = change_of_clocks() - timedelta(days=4)
+"""When the first walk of a test begins: four days before summer time does."""
 
 
 class OffsetClock:
@@ -63,6 +83,13 @@ class Days:
     def __init__(self, client: Client, clock: OffsetClock) -> None:
         self.clock = clock
         self._skipper = Skipper(client, clock)
+
+    @classmethod
+    def beginning(cls, client: Client, path: Path) -> "Days":
+        """The clock stands at seven in the morning of `BEGIN`."""
+        clock = OffsetClock(path)
+        clock.set(to_instant(BEGIN, time(7), ZONE) - datetime.now(UTC))
+        return cls(client, clock)
 
     @property
     def client(self) -> Client:

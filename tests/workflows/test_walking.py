@@ -1,47 +1,22 @@
 """A sequence of seven days with the real activities, ledger, host and network, while one clock is set forward."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
+from datetime import date, datetime, time, timedelta
 
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import update
-from temporalio.client import Client
 
 from siaran.db import SessionMaker
 from siaran.models import EnrollmentStatus, MessageStatus, SequenceStatus, User
 from siaran.schedule import to_instant, zone_of
 from siaran.settings import Settings
 from tests.workflows.house import open_house
-from tests.workflows.skipped_time import Days, OffsetClock
+from tests.workflows.skipped_time import BEGIN, ZONE, Days
 from tests.workflows.walks import Walks
 
-ZONE = "America/New_York"
 TIMES = {1: time(9), 2: time(9, 30), 3: None, 4: time(18), 5: time(2, 30), 6: time(23, 59), 7: time(0, 1)}
 SCHEDULE = time(12)
-
-
-def change_of_clocks() -> date:
-    """The next day, some days from now, on which summer time begins in the zone of these tests."""
-    zone = zone_of(ZONE)
-    day = datetime.now(UTC).date() + timedelta(days=20)
-    while True:
-        before, after = (datetime(one.year, one.month, one.day, 12, tzinfo=zone) for one in (day - timedelta(days=1), day))
-        if (after.utcoffset() or timedelta()) > (before.utcoffset() or timedelta()):
-            return day
-        day += timedelta(days=1)
-
-
-BEGIN = change_of_clocks() - timedelta(days=4)
-
-
-@pytest.fixture
-async def days(tmp_path: Path, temporal_client: Client) -> Days:
-    """The clock stands at seven in the morning, four days before summer time begins."""
-    clock = OffsetClock(tmp_path / "offset")
-    clock.set(to_instant(BEGIN, time(7), ZONE) - datetime.now(UTC))
-    return Days(temporal_client, clock)
 
 
 @pytest.fixture

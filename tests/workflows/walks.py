@@ -3,9 +3,8 @@
 import asyncio
 import time as stopwatch
 from collections import Counter
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import select, text
 from temporalio.testing import ActivityEnvironment
@@ -156,6 +155,16 @@ class Walks:
             for attempt in range(1, row.attempt + 1)
         }
 
+    async def unknown(self, sequence: Sequence) -> set[tuple[str, int]]:
+        """Phone and day of the messages of which nobody can tell whether they went out."""
+        query = (
+            select(BroadcastMessage.recipient_phone, SequenceStep.day)
+            .join(SequenceStep, SequenceStep.id == BroadcastMessage.step_id)
+            .where(BroadcastMessage.sequence_id == sequence.id, BroadcastMessage.status == MessageStatus.UNKNOWN)
+        )
+        async with self.use.sessions() as session:
+            return {(row.recipient_phone, row.day) for row in await session.execute(query)}
+
     async def statuses(self, sequence: Sequence) -> Counter[MessageStatus]:
         """How many messages of a sequence are in which state."""
         query = select(BroadcastMessage.status).where(BroadcastMessage.sequence_id == sequence.id)
@@ -167,16 +176,3 @@ class Walks:
         query = select(Enrollment.status).where(Enrollment.sequence_id == sequence.id)
         async with self.use.sessions() as session:
             return Counter(await session.scalars(query))
-
-
-def days_from(first: date, *days: int) -> list[date]:
-    """The dates of these days of a walk whose Day 1 is `first`."""
-    return [first + timedelta(days=day - 1) for day in days]
-
-
-def ids_of(leads: list[Lead]) -> list[int]:
-    """The ids of leads."""
-    return [lead.id for lead in leads]
-
-
-SequenceId = UUID

@@ -164,7 +164,9 @@ def _early(standing: LaneStanding, now: datetime) -> LanePlan | None:
     if standing.opens_new_chat:
         return LanePlan(LaneAction.FAIL_OVER, NEW_CHATS_HELD)
     if standing.next_due_at is not None and standing.next_due_at > now:
-        why = NEW_CHATS_HELD if standing.next_due_at == standing.restricted_until_at else NEXT_DUE
+        # What was put off is due when the restriction was to end then; WhatsApp may have prolonged it since.
+        until_at = standing.restricted_until_at
+        why = NEW_CHATS_HELD if until_at is not None and standing.next_due_at <= until_at else NEXT_DUE
         return LanePlan(LaneAction.WAIT, why, standing.next_due_at)
     if standing.hours is None or standing.hours.is_open(now):
         return None

@@ -171,7 +171,9 @@ def test_a_restricted_device_whose_messages_are_all_put_off_says_why_it_waits() 
     put_off = replace(READY, restricted_until_at=NOW + MINUTE, next_due_at=NOW + MINUTE)
 
     assert plan(put_off) == wait(NEW_CHATS_HELD, NOW + MINUTE)
-    assert plan(replace(put_off, next_due_at=NOW + MINUTE / 2)) == wait(NEXT_DUE, NOW + MINUTE / 2)
+    prolonged = replace(put_off, next_due_at=NOW + MINUTE / 2)
+    assert plan(prolonged) == wait(NEW_CHATS_HELD, NOW + MINUTE / 2), "or its campaign would take it for forgotten"
+    assert plan(replace(put_off, next_due_at=NOW + 2 * MINUTE)) == wait(NEXT_DUE, NOW + 2 * MINUTE)
 
 
 def test_in_quiet_hours_a_lane_waits_for_their_end_or_its_next_one_off_message() -> None:

@@ -30,6 +30,10 @@ STATUS_STYLES = {
     "logged_out": "red",
     "cancelled": "dim",
     "idle": "dim",
+    "draft": "dim",
+    "completed": "green",
+    "left": "yellow",
+    "removed": "dim",
 }
 
 

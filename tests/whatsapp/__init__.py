@@ -1,0 +1,1 @@
+"""The real WhatsApp client against the loopback server."""

@@ -1,0 +1,49 @@
+"""One loopback WhatsApp server for all tests here, and numbers of its own for each."""
+
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.whatsapp_server.harness import RealClient, WhatsApp, run_whatsapp
+
+_numbers: Iterator[int] = count(628110000001)
+_contacts: Iterator[int] = count(628220000001)
+
+
+@pytest.fixture(scope="session")
+async def whatsapp_server() -> AsyncIterator[WhatsApp]:
+    """The server of the whole session. Its folder is not one of pytest's, whose paths are too long for sockets."""
+    with TemporaryDirectory(prefix="siaran-") as folder:
+        async with run_whatsapp(Path(folder)) as server:
+            yield server
+
+
+@pytest.fixture
+async def whatsapp(whatsapp_server: WhatsApp) -> AsyncIterator[WhatsApp]:
+    """The server without a script; a test fails if the server did not understand something."""
+    yield whatsapp_server
+    await whatsapp_server.kill_clients()
+    faults = await whatsapp_server.faults()
+    await whatsapp_server.reset()
+    assert faults == []
+
+
+@pytest.fixture
+def number() -> str:
+    """The phone number of an account that nobody uses yet."""
+    return str(next(_numbers))
+
+
+@pytest.fixture
+def contact() -> str:
+    """The phone number of someone with WhatsApp."""
+    return str(next(_contacts))
+
+
+@pytest.fixture
+async def client(whatsapp: WhatsApp, number: str) -> RealClient:
+    """The real client, linked to `number` and online."""
+    return await whatsapp.link_client(number)

@@ -139,6 +139,22 @@ class SendActivities:
             self.forget(order.device_id)
             return Tally().result(SliceEnd.FENCED)
 
+    async def settle(self, device_id: UUID, user_id: UUID) -> None:
+        """Settle what somebody who is gone had claimed for a device of this host; needs no connection, transmits nothing.
+
+        What cannot be settled now is left to the device's next send, or to the sweep.
+        """
+        async with self._locks[device_id]:
+            if (left_over := self._under_way.get(device_id)) is not None:
+                await asyncio.wait({left_over})
+            try:
+                desk = await self._open(SendInput(device_id, user_id))
+                if desk is not None and not desk.is_settled:
+                    await self._settle(desk, Tally())
+            except (SQLAlchemyError, OSError) as error:
+                self.forget(device_id)
+                log.warning("not_settled", device=str(device_id), error=type(error).__name__)
+
     async def _open(self, order: SendInput) -> Desk | None:
         desk = self._desks.get(order.device_id)
         if desk is None:

@@ -77,6 +77,17 @@ _STUCK = text("""
 """)
 
 
+# A lane that runs waits for a send of its device. Where the device is away, or its host gone, nobody may be left to end that.
+_ORPHANED = text("""
+    SELECT l.device_id, l.user_id FROM lanes l
+    JOIN user_devices d ON d.id = l.device_id
+    LEFT JOIN hosts h ON h.id = d.host_id AND h.ended_at IS NULL AND h.expires_at > now()
+    WHERE l.state = 'running' AND (h.id IS NULL OR d.status <> 'online')
+        AND greatest(l.last_activity_at, l.updated_at, d.offline_since_at) < :silent
+    LIMIT :most
+""")
+
+
 class SweepActivities:
     """The one activity of `SweepWorkflow`."""
 
@@ -99,7 +110,8 @@ class SweepActivities:
             asleep: list[UUID] = list((await session.execute(_ASLEEP, {"late": late["late"], "most": MOST})).scalars())
             silence = {"silent": now - SILENT, "stuck": now - STUCK, "most": MOST}
             silent = (await session.execute(_SILENT, silence)).all()
-            stuck = (await session.execute(_STUCK, {"stuck": now - STUCK, "most": MOST})).all()
+            stuck = {(lane.device_id, lane.user_id) for lane in (await session.execute(_STUCK, silence))}
+            stuck |= {(lane.device_id, lane.user_id) for lane in (await session.execute(_ORPHANED, silence))}
         for campaign in campaigns:
             await nudge_campaign(self._use.client, CampaignInput(campaign.id, campaign.user_id))
         for retry in retries:
@@ -109,6 +121,6 @@ class SweepActivities:
         activity.heartbeat()
         woken = await wake_lanes(self._use.sessions, self._use.client, self._use.redis, asleep)
         await signal_lanes(self._use.client, [LaneInput(lane.device_id, lane.user_id) for lane in silent])
-        await restart_lanes(self._use.client, [LaneInput(lane.device_id, lane.user_id) for lane in stuck])
+        await restart_lanes(self._use.client, [LaneInput(*lane) for lane in sorted(stuck)])
         await sweep_imports(self._use)
         return SweepResult(len(campaigns) + len(retries), woken + len(silent) + len(stuck), stale, len(sequences))

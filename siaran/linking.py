@@ -17,6 +17,7 @@ from siaran.devices import get_device, is_linked
 from siaran.errors import Conflict, NotFound
 from siaran.gateway.simulated_linking import LinkCode, Linked
 from siaran.gateway.simulated_network import SimulatedNetwork
+from siaran.ledger.moves import release_held
 from siaran.models import Device, DeviceStatus, TransportKind, User
 from siaran.tenancy import select_owned
 
@@ -152,7 +153,9 @@ async def _note_link(session: AsyncSession, network: SimulatedNetwork, device: D
         device.status = DeviceStatus.CONNECTING
         device.host_id = None
         device.offline_since_at = device.offline_since_at or now
-        device.restricted_until_at = None
+        if device.restricted_until_at is not None:
+            await release_held(session, device.user_id, device.id, device.restricted_until_at, now)
+            device.restricted_until_at = None
         device.last_error = None
         device.last_error_at = None
         note_device(session, device.user_id, device.id, "linked")

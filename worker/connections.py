@@ -1,7 +1,7 @@
 """A host's connections: connects the devices it is given, and writes down what becomes of them."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -80,7 +80,7 @@ _NOTE = text("""
     RETURNING d.id, d.user_id, old.status AS before, new.status AS after
 """)
 
-_AWAKE = text("SELECT device_id FROM lanes WHERE device_id = ANY(CAST(:devices AS uuid[])) AND state <> 'asleep'")
+_AWAKE = text("SELECT device_id, user_id FROM lanes WHERE device_id = ANY(CAST(:devices AS uuid[])) AND state <> 'asleep'")
 
 _SEEN = text("UPDATE user_devices SET last_seen = :now WHERE host_id = :host AND status = 'online'")
 
@@ -95,7 +95,7 @@ class _Attempts:
 
 class Connections:
     """Keeps the devices of one host connected; `changed` is told of every device that went on- or offline, `lost` of those
-    that are not this host's any more.
+    that are not this host's any more. `settle` ends what somebody who is gone had claimed for a device that cannot connect.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class Connections:
         clock: Clock,
         changed: Callable[[UUID, bool], None],
         lost: Callable[[UUID], None],
+        settle: Callable[[UUID, UUID], Awaitable[None]],
         inbox: Inbox,
     ) -> None:
         self._host_id = host_id
@@ -117,10 +118,12 @@ class Connections:
         self._clock = clock
         self._changed = changed
         self._lost = lost
+        self._settle = settle
         self._inbox = inbox
         self._known: dict[UUID, DeviceRef] = {}
         self._attempts: dict[UUID, _Attempts] = {}
         self._connecting: dict[UUID, asyncio.Task[None]] = {}
+        self._told: set[UUID] = set()
         self._gate = asyncio.Semaphore(CONNECT_AT_ONCE)
         self._statuses = GroupCommit[StateChanged, None](self._write_statuses, interval_seconds=0.05, retry_seconds=1)
         self._receipts = GroupCommit[Receipt, None](self._write_receipts, interval_seconds=0.1, retry_seconds=1)
@@ -165,6 +168,7 @@ class Connections:
 
     async def _let_go(self, device_id: UUID) -> None:
         self._known.pop(device_id, None)
+        self._told.discard(device_id)
         self._attempts.pop(device_id, None)
         self._changed(device_id, False)
         await self._transport.disconnect(device_id)
@@ -237,7 +241,7 @@ class Connections:
         for event in events:
             last[event.device_id] = _merged(last.get(event.device_id), event)
         devices = sorted(last)
-        online = [device for device in devices if last[device].state is DeviceState.ONLINE]
+        news = [device for device in devices if self._is_news(last[device])]
         async with self._sessions.begin() as session:
             noted = await session.execute(
                 _NOTE,
@@ -252,12 +256,27 @@ class Connections:
             for row in noted:
                 if row.after in {DeviceStatus.BANNED, DeviceStatus.LOGGED_OUT} and row.after != row.before:
                     note_device(session, row.user_id, row.id, row.after)
-            awake = list((await session.execute(_AWAKE, {"devices": online})).scalars())
-        self._later(self._tell_lanes(awake))
+            awake = [(row.device_id, row.user_id) for row in await session.execute(_AWAKE, {"devices": news})]
+        self._told.update(news)
+        self._later(self._tell_lanes([device for device, _ in awake]))
+        for device, user in awake:
+            if last[device].state is not DeviceState.ONLINE:
+                self._later(self._settle_and_tell(device, user))
         return [None] * len(events)
 
+    def _is_news(self, event: StateChanged) -> bool:
+        """Whether a lane has to hear of it: its device is here, or this host has it now and cannot connect it."""
+        if event.state is DeviceState.CONNECTING:
+            return False
+        return event.state is DeviceState.ONLINE or event.device_id not in self._told
+
+    async def _settle_and_tell(self, device_id: UUID, user_id: UUID) -> None:
+        """The host before may have died with a message under way; its campaign need not wait until the device is back."""
+        await self._settle(device_id, user_id)
+        await self._tell_lanes([device_id])
+
     async def _tell_lanes(self, devices: Sequence[UUID]) -> None:
-        """Tell open lanes that their device is here: a send that waits for an old host is given up at once."""
+        """Tell open lanes who has their device: a send that waits for an old host, perhaps a dead one, is given up at once."""
         gate = asyncio.Semaphore(SIGNALS_AT_ONCE)
 
         async def tell(device_id: UUID) -> None:

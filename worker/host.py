@@ -94,6 +94,7 @@ class Host:
             clock=clock,
             changed=self._note_connection,
             lost=self._queues.lost,
+            settle=self._sends.settle,
             inbox=Inbox(sessions=sessions, client=client, redis=redis, clock=clock),
         )
 

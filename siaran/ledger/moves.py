@@ -100,6 +100,18 @@ async def hold_back_batch(session: AsyncSession, user_id: UUID, device_id: UUID,
     return cast("CursorResult[Any]", held).rowcount
 
 
+_RELEASE = text("""
+    UPDATE broadcast_messages SET scheduled_at = :now
+    WHERE device_id = :device AND user_id = :user AND status = 'pending' AND scheduled_at = :held_until
+""")
+
+
+async def release_held(session: AsyncSession, user_id: UUID, device_id: UUID, held_until_at: datetime, now: datetime) -> int:
+    """Make due at once what was put off until a restriction that is over now; returns how many."""
+    values = {"user": user_id, "device": device_id, "held_until": held_until_at, "now": now}
+    return cast("CursorResult[Any]", await session.execute(_RELEASE, values)).rowcount
+
+
 async def move_batch(
     session: AsyncSession, user_id: UUID, device_id: UUID, now: datetime, *, new_chats_only: bool = False
 ) -> dict[UUID, int]:

@@ -159,7 +159,7 @@ class MessageAttempt(Owned, Base):
 
 
 class OneOffKey(Owned, Base):
-    """A caller's own name for a one-off message, so that asking again sends nothing again; `digest` is that of what was asked."""
+    """A caller's own name for a one-off message, so that asking again sends nothing again; `digest` is of what was asked."""
 
     __tablename__ = "one_off_keys"
 

@@ -173,6 +173,27 @@ async def test_a_lane_that_has_been_stuck_for_ten_minutes_is_restarted(
     assert "moved" in await signals_of_lane(temporal_client, device)
 
 
+@pytest.mark.parametrize("away", [{"host_id": None}, {"status": DeviceStatus.OFFLINE, "offline_since_at": NOW}])
+async def test_a_lane_that_runs_without_a_device_is_told_to_look_again(
+    sweeps: Sweeps, ledger: Ledger, temporal_client: Client, away: dict[str, Any]
+) -> None:
+    """Its send may have died with a host that nobody has replaced."""
+    campaign, device = await ledger.campaign(), await ledger.device()
+    await ledger.messages(campaign, device)
+    await ledger.claimed(device)
+    await ledger.change(device, **away)
+    await ledger.change(await ledger.lane(device), state=LaneState.RUNNING, last_activity_at=after(290))
+    await age(ledger)
+    await sweeps.sweep()
+    assert await signals_of_lane(temporal_client, device) == []
+
+    await ledger.change(await ledger.lane(device), last_activity_at=NOW)
+    await age(ledger)
+    await sweeps.sweep()
+
+    assert "moved" in await signals_of_lane(temporal_client, device)
+
+
 async def test_claims_of_the_dead_are_ended(sweeps: Sweeps, ledger: Ledger, clock: HandClock) -> None:
     clock.now = after(3600)
     campaign, device = await ledger.campaign(), await ledger.device()

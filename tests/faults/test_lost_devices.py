@@ -1,6 +1,8 @@
 """Devices that drop, are banned or logged out while a campaign runs."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 
@@ -54,4 +56,22 @@ async def test_messages_of_banned_and_logged_out_devices_move_and_what_was_claim
     query = "SELECT count(*) FROM user_devices WHERE id = ANY(:devices) AND status = :status"
     assert await stage.number(query, devices=[banned], status="banned") == 1
     assert await stage.number(query, devices=[lost, logged_out], status="logged_out") == 2
+    await stage.check()
+
+
+async def test_messages_move_from_a_device_that_dropped_before_its_host_was_killed(stage: Stage) -> None:
+    """The lane waits for a send that died with the host, and the device does not come back to tell it so."""
+    await stage.ways.network.configure(latency_ms=(600, 1000))
+    user = await stage.marketer(7)
+    dropped = user.devices[0]
+    campaign = await user.send(leads=42, gap=(0, 1))
+    await stage.transmitted(7)
+    _, pid = await stage.host_of(dropped)
+    await stage.ways.network.drop(dropped)
+    await asyncio.sleep(0.5)
+    os.kill(pid, signal.SIGKILL)
+    await stage.ways.network.configure(latency_ms=(20, 60))
+    await user.hurry(campaign)
+    assert await stage.ended(campaign) == ["sent"]
+    assert (await stage.statuses(campaign))["unknown"] <= 7
     await stage.check()

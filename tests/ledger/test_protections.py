@@ -8,7 +8,7 @@ from sqlalchemy import text, update
 
 from siaran.ledger.claims import ClaimRequest, claim_messages
 from siaran.ledger.contact_limits import FREQUENCY_CAP
-from siaran.ledger.moves import hold_back_batch, move_batch
+from siaran.ledger.moves import hold_back_batch, move_batch, release_held
 from siaran.models import Device, DeviceStrategy, MessageStatus, User
 from tests.factories import NOW, add_one_off, add_user, after, new_phone
 from tests.ledger.driver import Ledger
@@ -220,6 +220,21 @@ async def test_what_a_restricted_device_had_put_off_is_due_at_the_device_it_move
     assert await ledger.move(device) == {other.id: 1}
 
     assert (await ledger.claimed(other)).message_id == held
+
+
+async def test_what_was_put_off_is_due_again_when_the_restriction_is_lifted_before_its_end(ledger: Ledger) -> None:
+    device, campaign = await ledger.device(), await ledger.campaign()
+    await restrict(ledger, device)
+    [held] = await ledger.messages(campaign, device)
+    [later] = await ledger.messages(campaign, device, scheduled_at=after(2 * ONE_HOUR))
+    async with ledger.sessions.begin() as session:
+        assert await hold_back_batch(session, ledger.user.id, device.id, NOW) == 1
+
+    async with ledger.sessions.begin() as session:
+        assert await release_held(session, ledger.user.id, device.id, after(ONE_HOUR), after(5)) == 1
+
+    assert (await ledger.message(held)).scheduled_at == after(5)
+    assert (await ledger.message(later)).scheduled_at == after(2 * ONE_HOUR)
 
 
 async def test_nobody_holds_back_the_messages_of_another_user(ledger: Ledger) -> None:

@@ -166,6 +166,25 @@ async def test_an_open_lane_is_told_when_its_device_is_here(running_host: Runnin
     assert await signals_of_lane(client, sleeper) == ["wake"]
 
 
+async def test_an_open_lane_is_told_when_its_device_has_come_to_a_host_that_cannot_connect_it(
+    running_host: RunningHost,
+) -> None:
+    """The send that it waits for may have died with the host before: nobody else would end that wait for minutes."""
+    device = await running_host.ledger.device(status=DeviceStatus.OFFLINE, host_id=None)
+    await running_host.network.link(device.id, device.phone)
+    await running_host.network.drop(device.id)
+    client = running_host.host._connections._client
+    await running_host.ledger.change(await running_host.ledger.lane(device), state=LaneState.RUNNING)
+    await signal_lanes(client, [LaneInput(device.id, device.user_id)])
+
+    await running_host.ledger.change(device, host_id=running_host.ledger.host.id)
+
+    async def is_told() -> bool:
+        return await signals_of_lane(client, device) == ["wake", "moved"]
+
+    await until(is_told)
+
+
 async def test_receipts_reach_the_ledger(running_host: RunningHost) -> None:
     device, campaign = await running_host.add_device(), await running_host.ledger.campaign()
     await running_host.reach(device, DeviceStatus.ONLINE)

@@ -26,15 +26,18 @@ MOST_PAGES = 25
 
 NO_DEVICE = "no linked device: link one and the campaign goes on by itself"
 
-# Devices that are online come first; if none is, the linked ones, and the messages wait there.
+# Devices that are online come first; if none is, the linked ones, and the messages wait there. Those of a campaign whose one
+# device was removed are written for it all the same: its lane fails them, so that everyone is accounted for.
 _DEVICES = text("""
     SELECT d.id, d.status = 'online' AND h.id IS NOT NULL AND l.paused_at IS NULL
         AND (d.restricted_until_at IS NULL OR d.restricted_until_at <= :now) AS can_send
     FROM user_devices d
     JOIN lanes l ON l.device_id = d.id
     LEFT JOIN hosts h ON h.id = d.host_id AND h.ended_at IS NULL AND h.expires_at > now()
-    WHERE d.user_id = :user AND d.deleted_at IS NULL AND d.is_active AND d.jid IS NOT NULL
-        AND d.status NOT IN ('logged_out', 'banned') AND (CAST(:only AS uuid) IS NULL OR d.id = :only)
+    WHERE d.user_id = :user AND (CAST(:only AS uuid) IS NULL OR d.id = :only) AND (
+        (d.deleted_at IS NULL AND d.is_active AND d.jid IS NOT NULL AND d.status NOT IN ('logged_out', 'banned'))
+        OR (d.deleted_at IS NOT NULL AND d.id = :only)
+    )
     ORDER BY d.created_at, d.id
 """)
 

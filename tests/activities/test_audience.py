@@ -9,8 +9,9 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import audience
 from activities.audience import NO_DEVICE, AudienceActivities, expand_page
+from activities.lanes import LaneActivities
 from activities.resources import Resources
-from siaran.contracts import CampaignInput, ExpansionResult
+from siaran.contracts import CampaignInput, ExpansionResult, LaneInput
 from siaran.models import (
     BroadcastMessage,
     Campaign,
@@ -269,6 +270,21 @@ async def test_a_campaign_of_one_device_uses_no_other(audience_of: Audience, led
     await audience_of.expand(campaign)
 
     assert await ledger.counts(campaign, own) == {"pending": 3}
+
+
+async def test_a_campaign_whose_one_device_was_removed_fails_and_waits_for_no_other(
+    audience_of: Audience, ledger: Ledger, resources: Resources
+) -> None:
+    await ledger.device()
+    removed = await ledger.device(deleted_at=NOW, is_active=False, jid=None, host_id=None, status=DeviceStatus.LOGGED_OUT)
+    await audience_of.leads(3)
+    campaign = await audience_of.campaign(device_id=removed.id)
+
+    assert (await audience_of.expand(campaign)).finished
+    await ActivityEnvironment().run(LaneActivities(resources).fail_over, LaneInput(removed.id, ledger.user.id))
+
+    rows = await audience_of.rows(campaign)
+    assert [(row.status, row.error_code) for row in rows] == [(MessageStatus.FAILED, "device_removed")] * 3
 
 
 async def test_sticky_goes_to_the_device_that_wrote_to_the_contact_last_and_is_balanced_for_others(

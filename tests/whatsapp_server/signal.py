@@ -5,7 +5,6 @@ repeats a transmission byte by byte after an interruption.
 """
 
 import os
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 from tests.whatsapp_server.crypto import decrypt_cbc, derive, encrypt_cbc, sign_hmac
@@ -67,24 +66,28 @@ class _Session:
     opening: dict[int, int | bytes] | None = None
     """What opens the session at the other side, sent along until the device has answered."""
 
-    def _next_chain(self, theirs: bytes) -> _Chain:
+    def _turn(self, theirs: bytes) -> tuple[bytes, _Chain]:
+        """The root key and the chain that follow from the other side's new ratchet key."""
         keys = derive(self.ratchet.agree(theirs), self.root, b"WhisperRatchet", 64)
-        self.root = keys[:32]
-        return _Chain(keys[32:])
+        return keys[:32], _Chain(keys[32:])
 
     def start_sending(self, theirs: bytes) -> None:
+        """Turn the own side of the ratchet."""
         self.ratchet = KeyPair.generate()
-        self.sending = self._next_chain(theirs)
+        self.root, self.sending = self._turn(theirs)
 
     def decrypt(self, message: bytes) -> bytes:
+        """Read a message; raises `Undecryptable`, with nothing changed, if it is not of this session."""
         fields = read_fields(message[1:-MAC_BYTES])
         theirs, counter = bytes(fields[RATCHET_KEY])[1:], int(fields.get(COUNTER, 0))
-        if theirs not in self.receiving:
-            self.receiving[theirs] = self._next_chain(theirs)
-            self.start_sending(theirs)
-        cipher_key, mac_key, iv = _message_keys(self.receiving[theirs].seed(counter))
+        known = self.receiving.get(theirs)
+        root, chain = (self.root, known) if known else self._turn(theirs)
+        cipher_key, mac_key, iv = _message_keys(chain.seed(counter))
         if message[-MAC_BYTES:] != _mac(mac_key, self.their_identity, self.our_identity, message[:-MAC_BYTES]):
             raise Undecryptable
+        if not known:
+            self.root, self.receiving[theirs] = root, chain
+            self.start_sending(theirs)
         self.opening = None
         return decrypt_cbc(cipher_key, iv, bytes(fields[CIPHERTEXT]))
 
@@ -155,13 +158,11 @@ class Correspondent:
         else:
             candidates = list(reversed(sessions))
         for name in candidates:
-            trial = deepcopy(sessions[name])
             try:
-                plaintext = trial.decrypt(ciphertext)
+                plaintext = sessions[name].decrypt(ciphertext)
             except Undecryptable:
                 continue
-            del sessions[name]
-            sessions[name] = trial
+            sessions[name] = sessions.pop(name)  # the newest is the last
             return unpad(plaintext)
         raise Undecryptable(peer)
 

@@ -106,13 +106,11 @@ def enrolled_view(done: dict[str, Any]) -> RenderableType:
 def summary_view(summary: dict[str, Any]) -> RenderableType:
     """The totals of all sequences, above the list of them."""
     totals, contacts, messages = summary["sequences"], summary["contacts"], summary["messages"]
-    sent = (
-        f"{messages['sent_messages']:,} sent, {messages['failed_messages']:,} failed, {messages['pending_messages']:,} pending"
-    )
+    outcomes = ", ".join(f"{messages[f'{name}_messages']:,} {name}" for name in ("sent", "failed", "pending"))
     lines = (
         f"{totals['total']:,} sequences: {totals['active']:,} active, {totals['paused']:,} paused, {totals['draft']:,} drafts",
         f"{contacts['total']:,} contacts, {contacts['average_per_sequence']:,.1f} a sequence",
-        f"{messages['total_messages']:,} messages: {sent}, {messages['success_rate']:.0f} %",
+        f"{messages['total_messages']:,} messages: {outcomes}, {messages['success_rate']:.0f} %",
     )
     return Group(*(Text(line) for line in lines), Text(), sequence_table(summary["recent_sequences"]))
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Select, Text, Uuid, func, literal, or_, select, true, tuple_
-from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
+from sqlalchemy import Select, func, or_, select, tuple_, union_all
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.campaign_reports import Counts
@@ -77,10 +77,14 @@ async def count_sequences(session: AsyncSession, user_id: UUID, wanted: Sequence
     return {SequenceStatus(status): count for status, count in rows}
 
 
-async def all_numbers(session: AsyncSession, user_id: UUID, wanted: SequenceFilter) -> SequenceNumbers:
-    """The contacts and messages of all sequences that a filter lets through, added up."""
-    ids = list(await session.scalars(wanted.apply(select_owned(Sequence, user_id)).with_only_columns(Sequence.id)))
-    found = (await numbers_of(session, user_id, ids)).values()
+async def all_numbers(session: AsyncSession, user_id: UUID, wanted: SequenceFilter) -> dict[UUID, SequenceNumbers]:
+    """The contacts and messages of all sequences that a filter lets through."""
+    ids = await session.scalars(wanted.apply(select_owned(Sequence, user_id)).with_only_columns(Sequence.id))
+    return await numbers_of(session, user_id, ids.all())
+
+
+def add_up(found: Collection[SequenceNumbers]) -> SequenceNumbers:
+    """The sums of contacts and messages."""
     sums = [sum(getattr(numbers.contacts, status.name) for numbers in found) for status in fields(ContactCounts)]
     return SequenceNumbers(ContactCounts(*sums), sum((numbers.messages for numbers in found), Counts()))
 
@@ -97,10 +101,12 @@ async def numbers_of(session: AsyncSession, user_id: UUID, sequence_ids: Collect
     }
 
 
-async def numbers_by_step(session: AsyncSession, sequence: Sequence) -> defaultdict[UUID, Counts]:
-    """The messages of each step of a sequence by the step's id, those of steps that were taken out included; else zeros."""
+async def numbers_by_step(session: AsyncSession, sequence: Sequence) -> tuple[SequenceNumbers, defaultdict[UUID, Counts]]:
+    """A sequence's numbers, and the messages of each step by its id, those that were taken out included; else zeros."""
+    contacts = (await _contacts(session, sequence.user_id, [sequence.id])).get(sequence.id, ContactCounts())
     found = await _messages(session, sequence.user_id, [sequence.id])
-    return defaultdict(Counts, {step_id: counts for (_, step_id), counts in found.items() if step_id is not None})
+    by_step = defaultdict(Counts, {step_id: counts for (_, step_id), counts in found.items() if step_id is not None})
+    return SequenceNumbers(contacts, sum(found.values(), Counts())), by_step
 
 
 async def starting_contacts(session: AsyncSession, sequence: Sequence) -> int:
@@ -145,6 +151,24 @@ async def _messages(
     return {key: Counts(**counts) for key, counts in found.items()}
 
 
+def _run(sequence: Sequence, status: MessageStatus, step_id: UUID | None, after: int | None) -> Select[int]:
+    """The ids of a sequence's messages in one state, in order."""
+    run = (
+        select(BroadcastMessage.id, BroadcastMessage.step_id)
+        .where(
+            BroadcastMessage.sequence_id == sequence.id,
+            BroadcastMessage.status == status,
+            BroadcastMessage.id > (after or 0),
+        )
+        .order_by(BroadcastMessage.id)
+    )
+    if step_id is None:
+        return run.with_only_columns(BroadcastMessage.id)
+    # OFFSET 0 keeps the step's condition out of the walk: else PostgreSQL walks all messages by id for a state that few are in.
+    walk = run.offset(0).subquery()
+    return select(walk.c.id).where(walk.c.step_id == step_id)
+
+
 async def sequence_messages(
     session: AsyncSession,
     sequence: Sequence,
@@ -158,26 +182,10 @@ async def sequence_messages(
 
     The index holds them by sequence, state and id, so each state is read on its own up to the limit and then merged.
     """
-    status = (
-        func.unnest(literal([str(status) for status in statuses], ARRAY(Text)))
-        .table_valued("value", name="status")
-        .render_derived()
-    )
-    run = (
-        select(BroadcastMessage.id)
-        .where(
-            BroadcastMessage.sequence_id == literal(sequence.id, Uuid),
-            BroadcastMessage.status == status.c["value"],
-            BroadcastMessage.id > (after or 0),
-        )
-        .order_by(BroadcastMessage.id)
-        .limit(limit)
-    )
-    if step_id is not None:
-        run = run.where(BroadcastMessage.step_id == step_id)
-    one = run.lateral("run")
-    merged = select(one.c.id).select_from(status).join(one, true()).order_by(one.c.id).limit(limit)
-    page = select_owned(BroadcastMessage, sequence.user_id).where(BroadcastMessage.id.in_(merged.subquery().select()))
+    runs = [_run(sequence, status, step_id, after).limit(limit).subquery() for status in statuses]
+    merged = union_all(*(select(run.c.id) for run in runs)).subquery()
+    first = select(merged.c.id).order_by(merged.c.id).limit(limit).subquery()
+    page = select_owned(BroadcastMessage, sequence.user_id).where(BroadcastMessage.id.in_(first.select()))
     return (await session.scalars(page.order_by(BroadcastMessage.id))).all()
 
 

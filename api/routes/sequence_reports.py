@@ -21,7 +21,7 @@ from siaran.campaign_messages import parse_group
 from siaran.contracts import SequenceInput
 from siaran.models import BroadcastMessage, MessageStatus
 from siaran.sequence_contacts import get_contact
-from siaran.sequence_reports import list_log, numbers_by_step, numbers_of, sequence_messages, starting_contacts
+from siaran.sequence_reports import list_log, numbers_by_step, sequence_messages, starting_contacts
 from siaran.sequence_retries import OpenRetry, request_sequence_retry, request_step_message_retry
 from siaran.sequence_steps import MAX_DAY
 from siaran.sequences import all_steps_of, get_sequence, get_step
@@ -99,8 +99,7 @@ async def read_sequence_statistics(sequence_id: SequenceId, user: UserDep, conte
     """Contacts and messages of a sequence, and of each of its steps."""
     async with context.sessions.begin() as session:
         sequence = await get_sequence(session, user.id, sequence_id)
-        numbers = (await numbers_of(session, user.id, [sequence_id]))[sequence_id]
-        by_step = await numbers_by_step(session, sequence)
+        numbers, by_step = await numbers_by_step(session, sequence)
         steps = await all_steps_of(session, sequence)
         starting = await starting_contacts(session, sequence)
     rows = [

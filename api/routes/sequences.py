@@ -1,6 +1,6 @@
 """Sequences: create, list, show, edit, delete, start, pause, copy, and the summary."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Sequence as Rows
 from datetime import datetime
 from typing import Annotated
@@ -22,7 +22,7 @@ from api.sequences import NewSequence, SequenceEdit, SequenceId, SequenceView
 from siaran import sequence_fields, sequence_reports, sequences
 from siaran.models import Sequence, SequenceStatus
 from siaran.sequence_fields import MAX_NAME, SequenceChanges
-from siaran.sequence_reports import SequenceFilter
+from siaran.sequence_reports import SequenceFilter, SequenceNumbers
 from siaran.sequence_steps import media_of
 
 router = APIRouter(tags=["sequences"])
@@ -92,11 +92,14 @@ def read_filter(
 FilterDep = Annotated[SequenceFilter, Depends(read_filter)]
 
 
-async def show_all(session: AsyncSession, user_id: UUID, rows: Rows[Sequence]) -> list[SequenceView]:
-    """A user's sequences with their steps and numbers."""
+async def show_all(
+    session: AsyncSession, user_id: UUID, rows: Rows[Sequence], numbers: Mapping[UUID, SequenceNumbers] | None = None
+) -> list[SequenceView]:
+    """A user's sequences with their steps and numbers, which are counted if they are not given."""
     ids = [sequence.id for sequence in rows]
     steps = await sequences.steps_of(session, user_id, ids)
-    numbers = await sequence_reports.numbers_of(session, user_id, ids)
+    if numbers is None:
+        numbers = await sequence_reports.numbers_of(session, user_id, ids)
     return [SequenceView.of(sequence, steps[sequence.id], numbers[sequence.id]) for sequence in rows]
 
 
@@ -106,14 +109,18 @@ async def show(session: AsyncSession, sequence: Sequence) -> SequenceView:
 
 
 async def show_page(
-    session: AsyncSession, user_id: UUID, wanted: SequenceFilter, paging: Paging
+    session: AsyncSession,
+    user_id: UUID,
+    wanted: SequenceFilter,
+    paging: Paging,
+    numbers: Mapping[UUID, SequenceNumbers] | None = None,
 ) -> tuple[list[SequenceView], str | None]:
     """One page of a user's sequences and the cursor of the next."""
     rows = await sequence_reports.list_sequences(
         session, user_id, wanted, after=paging.after(tuple[datetime, UUID]), limit=paging.fetch
     )
     page, next_cursor = paging.cut(rows, lambda sequence: (sequence.created_at, sequence.id))
-    return await show_all(session, user_id, page), next_cursor
+    return await show_all(session, user_id, page, numbers), next_cursor
 
 
 @router.get("/api/sequences")
@@ -152,8 +159,9 @@ async def read_sequence_summary(
     async with context.sessions.begin() as session:
         statuses = await sequence_reports.count_sequences(session, user.id, wanted)
         numbers = await sequence_reports.all_numbers(session, user.id, wanted)
-        page, next_cursor = await show_page(session, user.id, wanted, paging)
-    totals, contacts = SequenceTotals.of(statuses), numbers.contacts
+        page, next_cursor = await show_page(session, user.id, wanted, paging, numbers)
+    totals, sums = SequenceTotals.of(statuses), sequence_reports.add_up(numbers.values())
+    contacts = sums.contacts
     summary = SequenceSummary(
         sequences=totals,
         contacts=ContactTotals(
@@ -164,7 +172,7 @@ async def read_sequence_summary(
             left=contacts.left,
             average_per_sequence=round(contacts.total / totals.total, 1) if totals.total else 0,
         ),
-        messages=MessageTotals.of(numbers.messages),
+        messages=MessageTotals.of(sums.messages),
         recent_sequences=page,
         next_cursor=next_cursor,
     )

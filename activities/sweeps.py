@@ -11,6 +11,7 @@ from activities.resources import Resources
 from siaran.contracts import CampaignInput, LaneInput, RetryInput, SweepResult
 from siaran.forgotten_sequences import forgotten_sequences
 from siaran.incoming import forget_incoming
+from siaran.lane_standing import CAMPAIGN_PAUSED, NEW_CHATS_HELD, NEXT_DUE, QUIET_HOURS
 from siaran.lanes import wake_lanes
 from siaran.ledger.settlement import sweep_stale_claims
 from siaran.sequence_signals import nudge_sequence
@@ -41,15 +42,21 @@ _CAMPAIGNS = text("""
 
 _RETRIES = text("SELECT id, campaign_id, user_id FROM campaign_retries WHERE done_at IS NULL AND requested_at < :late")
 
-# A waker died before its signal: its lane would sleep for ever.
+# A waker died before its signal: its lane would sleep for ever, or, over a one-off message, until quiet hours end.
 _ASLEEP = text("""
     SELECT l.device_id FROM lanes l
-    WHERE l.state = 'asleep' AND l.paused_at IS NULL AND EXISTS (
+    WHERE l.paused_at IS NULL AND ((l.state = 'asleep' AND EXISTS (
         SELECT FROM broadcast_messages m
         WHERE m.device_id = l.device_id AND ((m.status = 'pending' AND m.scheduled_at < :late) OR m.status = 'claimed')
-    )
+    )) OR (l.state = 'waiting' AND l.waiting_for = ANY(CAST(:not_for_one_offs AS text[])) AND EXISTS (
+        SELECT FROM broadcast_messages m
+        WHERE m.device_id = l.device_id AND m.status = 'pending' AND m.source = '!' AND m.scheduled_at < :late
+    )))
     LIMIT :most
 """)
+
+NOT_FOR_ONE_OFFS = [CAMPAIGN_PAUSED, NEW_CHATS_HELD, NEXT_DUE, QUIET_HOURS]
+"""What no lane waits for that knows of a one-off message that is due."""
 
 # Whoever set a lane running may have died before its signal, or Temporal was away: nobody else would signal it again. A lane
 # that does run takes no notice.
@@ -107,7 +114,8 @@ class SweepActivities:
             campaigns = (await session.execute(_CAMPAIGNS, late)).all()
             sequences = await forgotten_sequences(session, now)
             retries = (await session.execute(_RETRIES, {"late": late["late"]})).all()
-            asleep: list[UUID] = list((await session.execute(_ASLEEP, {"late": late["late"], "most": MOST})).scalars())
+            forgotten = {"late": late["late"], "most": MOST, "not_for_one_offs": NOT_FOR_ONE_OFFS}
+            asleep: list[UUID] = list((await session.execute(_ASLEEP, forgotten)).scalars())
             silence = {"silent": now - SILENT, "stuck": now - STUCK, "most": MOST}
             silent = (await session.execute(_SILENT, silence)).all()
             stuck = {(lane.device_id, lane.user_id) for lane in (await session.execute(_STUCK, silence))}

@@ -12,10 +12,11 @@ from activities.resources import Resources
 from activities.sweeps import SweepActivities
 from siaran.contracts import SweepResult
 from siaran.incoming import KEPT
+from siaran.lane_standing import NEXT_DUE, QUIET_HOURS
 from siaran.models import CampaignRetry, CampaignStatus, DeviceStatus, IncomingMessage, LaneState, MessageStatus
 from tests.activities.conftest import HandClock
 from tests.activities.lanes_seen import signals_of_campaign, signals_of_lane
-from tests.factories import NOW, after
+from tests.factories import NOW, add_one_off, after
 from tests.ledger.driver import Ledger
 
 
@@ -113,6 +114,23 @@ async def test_a_lane_that_sleeps_over_messages_is_woken(
     assert (await sweeps.sweep()).lanes == 1
     assert await signals_of_lane(temporal_client, device) == ["wake"]
     assert (await ledger.lane(device)).state is LaneState.RUNNING
+
+
+@pytest.mark.parametrize(("why", "woken"), [(QUIET_HOURS, 1), (NEXT_DUE, 1), ("cap of the device", 0)])
+async def test_a_lane_that_waits_over_a_one_off_message_that_it_knows_nothing_of_is_woken(
+    sweeps: Sweeps, ledger: Ledger, temporal_client: Client, why: str, woken: int
+) -> None:
+    device = await ledger.device()
+    await ledger.messages(await ledger.campaign(), device)
+    waits = {"state": LaneState.WAITING, "waiting_for": why, "waiting_until_at": after(30_000)}
+    await ledger.change(await ledger.lane(device), **waits)
+    assert (await sweeps.sweep()).lanes == 0
+
+    async with ledger.sessions.begin() as session:
+        await add_one_off(session, device)
+
+    assert (await sweeps.sweep()).lanes == woken
+    assert await signals_of_lane(temporal_client, device) == ["wake"] * woken
 
 
 async def test_lanes_that_go_their_way_are_left_alone(sweeps: Sweeps, ledger: Ledger, temporal_client: Client) -> None:

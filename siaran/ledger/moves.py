@@ -100,9 +100,11 @@ async def hold_back_batch(session: AsyncSession, user_id: UUID, device_id: UUID,
     return cast("CursorResult[Any]", held).rowcount
 
 
+# A restriction that was prolonged has put some off until its earlier end.
 _RELEASE = text("""
     UPDATE broadcast_messages SET scheduled_at = :now
-    WHERE device_id = :device AND user_id = :user AND status = 'pending' AND scheduled_at = :held_until
+    WHERE device_id = :device AND user_id = :user AND status = 'pending'
+        AND scheduled_at > :now AND scheduled_at <= :held_until
 """)
 
 

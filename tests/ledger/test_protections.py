@@ -231,7 +231,7 @@ async def test_what_was_put_off_is_due_again_when_the_restriction_is_lifted_befo
         assert await hold_back_batch(session, ledger.user.id, device.id, NOW) == 1
 
     async with ledger.sessions.begin() as session:
-        assert await release_held(session, ledger.user.id, device.id, after(ONE_HOUR), after(5)) == 1
+        assert await release_held(session, ledger.user.id, device.id, after(ONE_HOUR + 60), after(5)) == 1, "it was prolonged"
 
     assert (await ledger.message(held)).scheduled_at == after(5)
     assert (await ledger.message(later)).scheduled_at == after(2 * ONE_HOUR)

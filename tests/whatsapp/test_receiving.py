@@ -90,14 +90,29 @@ async def test_a_contact_who_writes_first_can_be_answered(
     assert [seen.text for seen in await whatsapp.record(number)] == ["We are"]
 
 
-async def test_a_contacts_image_is_downloaded_byte_by_byte(
-    whatsapp: WhatsApp, client: RealClient, number: str, contact: str
+@pytest.mark.parametrize(
+    ("kind", "mime_type"), [("image", "image/jpeg"), ("video", "video/mp4"), ("document", "application/pdf")]
+)
+async def test_a_contacts_file_is_downloaded_byte_by_byte(
+    whatsapp: WhatsApp, client: RealClient, number: str, contact: str, kind: str, mime_type: str
 ) -> None:
-    image = make_jpeg((200, 0, 0))
-    sent = await whatsapp.send_image(number=number, sender=contact, content=b64encode(image).decode(), caption="look")
+    content = make_jpeg((200, 0, 0))
+    file = {"content": b64encode(content).decode(), "kind": kind, "mime_type": mime_type, "caption": "look"}
+    sent = await whatsapp.send_media(number=number, sender=contact, **file)
     event = await client.wait_for("Message")
-    assert event["Message"]["imageMessage"]["caption"] == "look"
-    assert b64decode(await client.download(message_id=sent)) == image
+    assert event["Message"][f"{kind}Message"]["caption"] == "look"
+    assert b64decode(await client.download(message_id=sent)) == content
+
+
+@pytest.mark.parametrize("chat", ["120363000000000001@g.us", "status@broadcast"])
+async def test_what_is_said_in_groups_names_the_group_and_the_speaker(
+    whatsapp: WhatsApp, client: RealClient, number: str, contact: str, chat: str
+) -> None:
+    await whatsapp.send_text(number=number, sender=contact, text="Hello all", chat=chat)
+    source = (await client.wait_for("Message"))["Info"]["MessageSource"]
+    assert source["IsGroup"]
+    assert f"{source['Chat']['User']}@{source['Chat']['Server']}" == chat
+    assert source["SenderAlt"]["User"] == contact
 
 
 async def test_what_the_owner_writes_on_the_phone_arrives_as_their_own(

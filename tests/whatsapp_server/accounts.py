@@ -51,7 +51,7 @@ class LinkedDevice:
     login_failure: dict[str, str] | None = None
     outbox: dict[tuple[str, str, str], Node] = field(default_factory=dict)
     thawed: asyncio.Event = field(default_factory=asyncio.Event)
-    logins: int = 0
+    logins: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.thawed.set()

@@ -32,6 +32,7 @@ class Connection:
         self.frames = Frames(socket, server.tokens)
         self.device: LinkedDevice | None = None
         self.pairing: Pairing | None = None
+        self.ending = False
 
     async def run(self) -> None:
         """Serve the client until either side ends the connection."""
@@ -45,7 +46,8 @@ class Connection:
                 node = await self.frames.receive()
                 if self.device:
                     await self.device.thawed.wait()
-                await self._handle(node)
+                if not self.ending:  # as WhatsApp: nothing counts after the last stanza
+                    await self._handle(node)
         except Closed:
             pass
         finally:
@@ -64,6 +66,7 @@ class Connection:
 
     async def say_goodbye(self, node: Node) -> None:
         """Send a last stanza, and cut the connection off once the client has had time to read it."""
+        self.ending = True
         await self.send(node)
         await asyncio.sleep(GOODBYE_SECONDS)
         await self.close()
@@ -84,7 +87,7 @@ class Connection:
             replaced = Node("stream:error", {}, [Node("conflict", {"type": "replaced"})])
             self.server.run(device.connection.say_goodbye(replaced))
         device.connection, self.device = self, device
-        device.logins += 1
+        device.logins.append(time.time())
         await self.send(Node("success", {"t": int(time.time()), "lid": device.lid, "location": "loopback"}))
         for node in list(device.outbox.values()):
             await self.send(Node(node.tag, {**node.attributes, "offline": "0"}, node.content))

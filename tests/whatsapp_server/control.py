@@ -53,7 +53,7 @@ class Control:
         return self._server.faults
 
     def status(self) -> dict[str, Any]:
-        """Connections ever opened, logins by device, devices online, and how many stanzas each has not acknowledged."""
+        """Connections ever opened; times of logins (seconds since 1970) by device; who is online; stanzas not acknowledged."""
         devices = self._server.accounts.devices()
         return {
             "connections": self._server.connections,
@@ -101,22 +101,28 @@ class Control:
         self._server.rules.receipts = kinds
 
     async def send_receipt(self, number: str, recipient: str, ids: list[str], kind: str) -> None:
+        """Tell a device that messages were `delivered`, `read` or `played`."""
         await send_receipt(self._server.accounts.find(number), recipient, ids, kind)
 
-    async def send_text(self, number: str, sender: str, text: str, name: str = "") -> str:
-        message = incoming.text_message(text)
-        return await incoming.send_from_contact(self._server, self._server.accounts.find(number), sender, message, name)
+    async def send_text(self, number: str, sender: str, text: str, name: str = "", chat: str = "", message_id: str = "") -> str:
+        """Write to a device as a contact, in the group `chat` if one is given; returns the message's id."""
+        message, device = incoming.text_message(text), self._server.accounts.find(number)
+        return await incoming.send_from_contact(self._server, device, sender, message, name, chat, message_id)
 
-    async def send_image(self, number: str, sender: str, content: str, caption: str = "", mime_type: str = "image/jpeg") -> str:
-        """`content` is the file in base64."""
-        message = incoming.image_message(self._server, b64decode(content), caption, mime_type)
+    async def send_media(
+        self, number: str, sender: str, content: str, kind: str = "image", mime_type: str = "image/jpeg", caption: str = ""
+    ) -> str:
+        """Send an `image`, `video` or `document`, given in base64, as a contact; returns the message's id."""
+        message = incoming.media_message(self._server, kind, b64decode(content), mime_type, caption)
         return await incoming.send_from_contact(self._server, self._server.accounts.find(number), sender, message, "")
 
     async def send_from_phone(self, number: str, recipient: str, text: str) -> str:
+        """Write to a contact on the account's own phone, of which its devices get a copy; returns the message's id."""
         message = incoming.text_message(text)
         return await incoming.send_from_phone(self._server, self._server.accounts.find(number), recipient, message)
 
     async def send_history(self, number: str, messages: list[dict[str, Any]]) -> str:
+        """Share old messages of the phone: see `incoming.send_history`."""
         return await incoming.send_history(self._server, self._server.accounts.find(number), messages)
 
     # Users and media

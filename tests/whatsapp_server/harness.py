@@ -94,7 +94,7 @@ class WhatsApp(Process):
             "SSL_CERT_FILE": endpoints["certificate"],
             "SSL_CERT_DIR": "/nonexistent",
             "WHATSAPP_SERVER_ROOT_KEY": endpoints["root_key"],
-            "PYTHONPATH": str(INTERPOSED),
+            "PYTHONPATH": os.pathsep.join([str(INTERPOSED), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         """What a process needs in its environment for its WhatsApp clients to reach this server and no other."""
 

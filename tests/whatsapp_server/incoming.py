@@ -23,13 +23,13 @@ def text_message(text: str) -> contents.Message:
     return contents.Message(conversation=text)
 
 
-def image_message(server: "WhatsAppServer", content: bytes, caption: str, mime_type: str) -> contents.Message:
-    """An image, uploaded as the contact's phone does before it sends."""
-    upload = server.media.upload(content, KINDS["image"])
-    image = contents.ImageMessage(URL=upload.url, mimetype=mime_type, **_file_fields(upload))
-    if caption:
-        image.caption = caption
-    return contents.Message(imageMessage=image)
+def media_message(server: "WhatsAppServer", kind: str, content: bytes, mime_type: str, caption: str) -> contents.Message:
+    """An `image`, `video` or `document`, uploaded as the contact's phone does before it sends."""
+    upload = server.media.upload(content, KINDS[kind])
+    message = contents.Message()
+    part = getattr(message, f"{kind}Message")
+    part.MergeFrom(type(part)(URL=upload.url, mimetype=mime_type, caption=caption or None, **_file_fields(upload)))
+    return message
 
 
 def _file_fields(upload: Upload) -> dict[str, Any]:
@@ -43,15 +43,27 @@ def _file_fields(upload: Upload) -> dict[str, Any]:
 
 
 async def send_from_contact(
-    server: "WhatsAppServer", device: LinkedDevice, sender: str, message: contents.Message, name: str
+    server: "WhatsAppServer",
+    device: LinkedDevice,
+    sender: str,
+    message: contents.Message,
+    name: str,
+    chat: str = "",
+    message_id: str = "",
 ) -> str:
-    """Deliver a contact's message to a device; returns its id."""
+    """Deliver a contact's message to a device; returns its id.
+
+    `chat` is the address of a group, or `status@broadcast`; empty, the two talk alone.
+    """
+    source: dict[str, Value] = {"from": lid_of(sender), "sender_pn": Jid(sender)}
+    if chat:
+        source = {"from": Jid.parse(chat), "participant": lid_of(sender), "participant_pn": Jid(sender)}
     attributes: dict[str, Value] = {
-        "from": lid_of(sender),
-        "sender_pn": Jid(sender),
+        **source,
+        **({"id": message_id} if message_id else {}),
         "addressing_mode": "lid",
         "notify": name,
-        "type": "media" if message.HasField("imageMessage") else "text",
+        "type": "text" if message.HasField("conversation") else "media",
     }
     return await _send(server.contacts, lid_of(sender), device, message, attributes)
 
@@ -103,8 +115,8 @@ async def _send(
 ) -> str:
     if device.keys is None:
         raise Unknown(f"{device.jid} has not uploaded its keys yet")
-    identifier = f"3A{os.urandom(8).hex().upper()}"
+    attributes = {"id": f"3A{os.urandom(8).hex().upper()}", "t": int(time.time()), **attributes}
     kind, ciphertext = correspondent.encrypt(peer_name(sender, device), message.SerializeToString(), device.keys)
     enc = Node("enc", {"v": "2", "type": kind}, ciphertext)
-    await device.deliver(Node("message", {**attributes, "id": identifier, "t": int(time.time())}, [enc]))
-    return identifier
+    await device.deliver(Node("message", attributes, [enc]))
+    return str(attributes["id"])

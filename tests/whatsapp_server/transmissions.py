@@ -13,6 +13,7 @@ from tests.whatsapp_server.nodes import Jid, Node
 from tests.whatsapp_server.queries import correspondent_of
 from tests.whatsapp_server.record import SentMedia, Transmission
 from tests.whatsapp_server.rules import Answer, Rule
+from tests.whatsapp_server.signal import Undecryptable
 
 if TYPE_CHECKING:
     from tests.whatsapp_server.server import WhatsAppServer
@@ -65,7 +66,11 @@ async def send_receipt(device: LinkedDevice, recipient: str, ids: list[str], kin
 
 
 def _describe(server: "WhatsAppServer", device: LinkedDevice, node: Node, rule: Rule) -> Transmission:
-    message = _decrypt(server, device, node)
+    try:
+        message = _decrypt(server, device, node)
+    except Undecryptable as error:
+        server.faults.append(f"nobody can read {node.text_of('id')}: {error}")
+        message = contents.Message()
     kind, text, media = _read(server, message)
     return Transmission(
         number=device.number,
@@ -92,7 +97,7 @@ def _decrypt(server: "WhatsAppServer", device: LinkedDevice, node: Node) -> cont
                 peer_name(address, device), enc.data, opens_session=enc.text_of("type") == "pkmsg"
             )
             return contents.Message.FromString(plaintext)
-    raise ValueError(f"message {node.text_of('id')} is not encrypted for {to}")
+    raise Undecryptable(f"it is not encrypted for {to}")
 
 
 def peer_name(contact: Jid, device: LinkedDevice) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query, status
+from fastapi import APIRouter, BackgroundTasks, Depends, Path, Query, status
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, computed_field, field_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,6 +14,7 @@ from api.auth import UserDep
 from api.context import Context, ContextDep
 from api.envelope import Envelope, ListEnvelope, listed, success
 from api.paging import Paging, PagingDep
+from api.sequence_signals import signal_new_leads
 from siaran.devices import get_device
 from siaran.leads import (
     LeadFilter,
@@ -162,11 +163,12 @@ AnyDeviceFilterDep = Annotated[LeadFilter, Depends(read_any_device_filter)]
 
 
 @router.post("/api/leads", status_code=status.HTTP_201_CREATED)
-async def create_lead(body: NewLead, user: UserDep, context: ContextDep) -> Envelope[LeadView]:
-    """Add a lead. A phone that one of your leads has already is refused with 409, which names that lead."""
+async def create_lead(body: NewLead, user: UserDep, context: ContextDep, afterwards: BackgroundTasks) -> Envelope[LeadView]:
+    """Add a lead, which active sequences that match enroll. A phone that another of your leads has is refused with 409."""
     async with context.sessions.begin() as session:
         lead = await add_lead(session, user.id, body.values(), country=user.country, now=context.clock())
         [view] = await _view(session, user.id, [lead])
+    afterwards.add_task(signal_new_leads, context, user.id)
     return success(view, "Lead created")
 
 
@@ -205,11 +207,14 @@ async def show_lead(lead_id: LeadId, user: UserDep, context: ContextDep) -> Enve
 
 @router.put("/api/leads/{lead_id:int}")
 @router.patch("/api/leads/{lead_id:int}")
-async def edit_lead(lead_id: LeadId, body: LeadChange, user: UserDep, context: ContextDep) -> Envelope[LeadView]:
-    """Change the fields that are given; the others stay as they are."""
+async def edit_lead(
+    lead_id: LeadId, body: LeadChange, user: UserDep, context: ContextDep, afterwards: BackgroundTasks
+) -> Envelope[LeadView]:
+    """Change the fields that are given; the others stay as they are. Active sequences that it matches now enroll it."""
     async with context.sessions.begin() as session:
         lead = await change_lead(session, user.id, lead_id, body.values(), country=user.country, now=context.clock())
         [view] = await _view(session, user.id, [lead])
+    afterwards.add_task(signal_new_leads, context, user.id)
     return success(view, "Lead updated")
 
 

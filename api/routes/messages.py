@@ -39,6 +39,7 @@ class MessageView(BaseModel):
 
     message_id: int
     campaign_id: int | None
+    sequence_id: UUID | None
     device_id: UUID
     phone: str
     status: MessageStatus
@@ -61,6 +62,7 @@ class MessageView(BaseModel):
         return cls(
             message_id=row.id,
             campaign_id=row.campaign_id,
+            sequence_id=row.sequence_id,
             device_id=row.device_id,
             phone=row.recipient_phone,
             status=row.status,

@@ -1,10 +1,11 @@
 """What follows a change of a sequence: workflows that are started or told, lanes that are woken, files that are fetched."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from httpx import AsyncClient
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 
 from api.app import create_app
 from siaran.contracts import device_workflow_id, enrollment_workflow_id, sequence_workflow_id
@@ -23,6 +24,22 @@ async def kind_of(temporal_client: Client, workflow_id: str) -> str | None:
 async def test_a_sequence_has_its_workflow(api: AsyncClient, temporal_client: Client):
     made = await create(await register(api))
     assert await kind_of(temporal_client, sequence_workflow_id(made["id"])) == "SequenceWorkflow"
+
+
+async def test_a_new_lead_and_an_edited_one_are_looked_for_at_once(api: AsyncClient, temporal_client: Client):
+    client = await register(api)
+    made = await create(client, status="active")
+    handle = temporal_client.get_workflow_handle(sequence_workflow_id(made["id"]))
+    before = await signals_of(handle)
+    lead = (await client.post("/api/leads", json={"name": "Siti", "phone": "0123456789"})).json()["results"]["id"]
+    assert await signals_of(handle) == before + 1
+    await client.put(f"/api/leads/{lead}", json={"niche": "EXSTART"})
+    assert await signals_of(handle) == before + 2
+
+
+async def signals_of(handle: WorkflowHandle[Any, Any]) -> int:
+    events = (await handle.fetch_history()).events
+    return sum(event.HasField("workflow_execution_signaled_event_attributes") for event in events)
 
 
 async def test_a_contact_that_is_steered_has_its_workflow(api: AsyncClient, sessions: SessionMaker, temporal_client: Client):

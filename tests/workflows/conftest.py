@@ -11,9 +11,9 @@ from temporalio.client import Client
 from temporalio.testing import TimeSkipper
 from temporalio.worker import Worker
 
-from siaran.contracts import BULK_QUEUE, WORKFLOW_QUEUE, device_queue
+from siaran.contracts import BULK_QUEUE, STEP_QUEUE, WORKFLOW_QUEUE, device_queue
 from tests.workflows.skipped_time import Days
-from worker.__main__ import WORKFLOW_RUNNER, WORKFLOWS
+from worker.__main__ import STEP_WORKFLOWS, WORKFLOW_RUNNER, WORKFLOWS
 
 
 @pytest.fixture
@@ -45,6 +45,7 @@ async def workflow_worker(client: Client, activities: Sequence[Callable[..., Any
     """Runs all workflows as the product does, with these activities on every queue."""
     async with (
         Worker(client, task_queue=WORKFLOW_QUEUE, workflows=WORKFLOWS, activities=activities, workflow_runner=WORKFLOW_RUNNER),
+        Worker(client, task_queue=STEP_QUEUE, workflows=STEP_WORKFLOWS, activities=activities, workflow_runner=WORKFLOW_RUNNER),
         Worker(client, task_queue=BULK_QUEUE, activities=activities),
     ):
         yield

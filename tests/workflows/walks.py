@@ -14,7 +14,9 @@ from siaran.attempt_keys import attempt_key, secret_of
 from siaran.contracts import SequenceInput, device_workflow_id, enrollment_workflow_id, sequence_workflow_id
 from siaran.models import BroadcastMessage, Enrollment, EnrollmentStatus, Lead, MessageStatus, Sequence, SequenceStep
 from siaran.schedule import zone_of
+from siaran.sequence_retries import request_sequence_retry
 from siaran.sequence_signals import nudge_sequence
+from siaran.sequences import delete_sequence, pause_sequence, start_sequence
 from tests.factories import add_lead
 from tests.sequence_rows import add_sequence
 from tests.workflows.house import House
@@ -78,6 +80,32 @@ class Walks:
                     if len((await session.scalars(query)).all()) == len(lead_ids):
                         return
                 await asyncio.sleep(0.05)
+
+    async def pause(self, sequence: Sequence) -> None:
+        """As its owner does."""
+        async with self.use.sessions.begin() as session:
+            await pause_sequence(session, sequence.user_id, sequence.id, self.now)
+        await self.nudge(sequence)
+
+    async def resume(self, sequence: Sequence) -> None:
+        """As its owner does."""
+        async with self.use.sessions.begin() as session:
+            await start_sequence(session, sequence.user_id, sequence.id, self.now)
+        await self.nudge(sequence)
+
+    async def delete(self, sequence: Sequence) -> None:
+        """As its owner does."""
+        async with self.use.sessions.begin() as session:
+            await delete_sequence(session, sequence.user_id, sequence.id, self.now)
+        await self.nudge(sequence)
+
+    async def retry(self, sequence: Sequence) -> int:
+        """Ask for every failed step once more; returns how many."""
+        user = sequence.user_id
+        async with self.use.sessions.begin() as session:
+            asked = await request_sequence_retry(session, user, sequence.id, requested_by=user, now=self.now)
+        await self.nudge(sequence)
+        return len(asked)
 
     async def contact(self, lead: Lead) -> Enrollment:
         """A lead's place."""

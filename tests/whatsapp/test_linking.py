@@ -19,6 +19,15 @@ async def test_a_scanned_qr_code_links_the_client_and_brings_it_online(whatsapp:
     assert (await whatsapp.status())["logins"][linked] != []
 
 
+async def test_a_link_that_was_interrupted_at_the_end_holds(whatsapp: WhatsApp, number: str) -> None:
+    client = await whatsapp.start_client(number)
+    await whatsapp.scan(qr=(await client.wait_for("QR"))["code"], number=number, interrupted=True)
+    await client.wait_for("PairStatus")
+    await client.kill()
+    resumed = await whatsapp.start_client(number)
+    await resumed.wait_for("Connected")
+
+
 async def test_a_code_typed_in_at_the_phone_links_the_client(whatsapp: WhatsApp, number: str) -> None:
     client = await whatsapp.start_client(number)
     await client.wait_for("QR")

@@ -1,5 +1,6 @@
 """What reaches the real client: receipts, messages, files, history."""
 
+import asyncio
 from base64 import b64decode, b64encode
 from typing import Any
 
@@ -56,6 +57,22 @@ async def test_a_receipt_waits_for_a_client_that_is_away(
     resumed = await whatsapp.start_client(number)
     assert (await resumed.wait_for("Receipt"))["MessageIDs"] == [sent]
     await eventually(lambda: is_acknowledged(whatsapp, number))
+
+
+async def test_a_receipt_proves_what_a_killed_client_never_saw_acknowledged(
+    whatsapp: WhatsApp, client: RealClient, number: str, contact: str
+) -> None:
+    await whatsapp.answer_messages(answer="ignore", number=number)
+    sending = asyncio.create_task(client.send_text(to=contact, text="hello"))
+    [seen] = await whatsapp.wait_for_transmissions(number)
+    await client.kill()
+    with pytest.raises(ConnectionError):
+        await sending
+    resumed = await whatsapp.start_client(number)
+    await resumed.wait_for("Connected")
+    await whatsapp.send_receipt(number=number, recipient=contact, ids=[seen.id], kind="delivered")
+    assert (await resumed.wait_for("Receipt"))["MessageIDs"] == [seen.id]
+    assert len(await whatsapp.record(number)) == 1
 
 
 async def test_a_contacts_text_arrives_with_the_phone_number(

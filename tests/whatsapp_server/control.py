@@ -64,12 +64,16 @@ class Control:
 
     # Linking
 
-    async def scan(self, qr: str, number: str) -> str:
-        """Scan a QR code with the phone of `number`; returns the linked device's address."""
+    async def scan(self, qr: str, number: str, interrupted: bool = False) -> str:
+        """Scan a QR code with the phone of `number`; returns the linked device's address.
+
+        If `interrupted`, the connection is lost at the very end: linked, but not told so.
+        """
         ref = qr.partition("#")[2].partition(",")[0]
         pairing = next((pairing for pairing in self._server.pairings if ref in pairing.refs), None)
         if pairing is None:
             raise Unknown("the QR code is not valid any more")
+        pairing.interrupted = interrupted
         return str((await pairing.scan(qr, self._server.accounts[number])).jid)
 
     async def enter_code(self, code: str, number: str) -> str:

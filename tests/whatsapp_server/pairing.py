@@ -42,6 +42,8 @@ class Pairing:
     refs: list[str] = field(default_factory=lambda: [f"ref-{os.urandom(6).hex()}" for _ in range(QR_CODES)])
     code: CodeRequest | None = None
     signed: "asyncio.Future[Node] | None" = None
+    interrupted: bool = False
+    """Lose the connection when everything is agreed, before the client is told to log in."""
 
     async def offer(self) -> None:
         """Give the client what its QR codes are made of."""
@@ -124,7 +126,10 @@ class Pairing:
         if answer.find("pair-device-sign") is None:
             del account.devices[device.device]
             raise NotLinked(answer["error"].text_of("text"))
-        await self.connection.say_goodbye(Node("stream:error", {"code": "515"}))
+        if self.interrupted:
+            await self.connection.close()
+        else:
+            await self.connection.say_goodbye(Node("stream:error", {"code": "515"}))
         return device
 
 

@@ -29,12 +29,15 @@ SILENT = timedelta(seconds=60)
 MOST = 500
 """Lanes brought back by one sweep; the next one goes on."""
 
+# One with a threshold has to look at its rates, also where the signal that it was resumed found Temporal away.
 _CAMPAIGNS = text("""
     SELECT c.id, c.user_id FROM campaigns c
     WHERE (c.status = 'scheduled' AND c.scheduled_at < :late)
         OR (c.status IN ('sending', 'waiting') AND c.expanded_at IS NULL AND c.updated_at < :late)
         OR (c.status IN ('sending', 'waiting') AND NOT EXISTS (
             SELECT FROM broadcast_messages m WHERE m.campaign_id = c.id AND m.status IN ('pending', 'claimed')))
+        OR (c.status IN ('sending', 'waiting') AND c.updated_at < :late
+            AND coalesce(c.stop_failed_percent, c.stop_opted_out_percent) IS NOT NULL)
         OR (c.status = 'cancelled' AND c.updated_at BETWEEN :yesterday AND :late AND EXISTS (
             SELECT FROM broadcast_messages m WHERE m.campaign_id = c.id AND m.status = 'pending'))
     ORDER BY c.id
@@ -74,7 +77,7 @@ _SILENT = text("""
 # A lane that runs moves its `last_activity_at`; one that waits has an instant, or a signal, to go on at.
 _STUCK = text("""
     SELECT l.device_id, l.user_id FROM lanes l
-    WHERE l.paused_at IS NULL AND greatest(l.last_activity_at, l.updated_at) < :stuck
+    WHERE l.paused_at IS NULL AND greatest(l.last_activity_at, l.next_send_at, l.updated_at) < :stuck
         AND (l.state = 'running' OR (l.state = 'waiting' AND l.waiting_until_at < :stuck))
         AND EXISTS (
             SELECT FROM broadcast_messages m

@@ -54,13 +54,15 @@ async def test_campaigns_that_somebody_forgot_are_nudged(sweeps: Sweeps, ledger:
         "all ended": await ledger.campaign(),
         "waits for nothing": await ledger.campaign(status=CampaignStatus.WAITING),
         "cancelled, not settled": await ledger.campaign(status=CampaignStatus.CANCELLED),
+        "may have to stop by itself": await ledger.campaign(stop_failed_percent=10),
     }
     await ledger.messages(forgotten["all ended"], device, status=MessageStatus.SENT)
     await ledger.messages(forgotten["waits for nothing"], device, status=MessageStatus.FAILED)
-    await ledger.messages(forgotten["cancelled, not settled"], device)
+    for why in ("cancelled, not settled", "may have to stop by itself"):
+        await ledger.messages(forgotten[why], device)
     await age(ledger)
 
-    assert (await sweeps.sweep()).campaigns == 5
+    assert (await sweeps.sweep()).campaigns == 6
 
     heard = {why: await signals_of_campaign(temporal_client, campaign) for why, campaign in forgotten.items()}
     assert all(signals == ["changed"] for signals in heard.values()), heard

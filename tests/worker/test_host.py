@@ -160,7 +160,7 @@ async def test_an_open_lane_is_told_when_its_device_is_here(running_host: Runnin
     await running_host.reach(sleeper, DeviceStatus.ONLINE)
 
     async def is_told() -> bool:
-        return await signals_of_lane(client, device) == ["wake", "moved"]
+        return "moved" in await signals_of_lane(client, device)
 
     await until(is_told)
     assert await signals_of_lane(client, sleeper) == ["wake"]
@@ -180,7 +180,7 @@ async def test_an_open_lane_is_told_when_its_device_has_come_to_a_host_that_cann
     await running_host.ledger.change(device, host_id=running_host.ledger.host.id)
 
     async def is_told() -> bool:
-        return await signals_of_lane(client, device) == ["wake", "moved"]
+        return "moved" in await signals_of_lane(client, device)
 
     await until(is_told)
 

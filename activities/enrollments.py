@@ -1,6 +1,8 @@
 """Contacts of sequences: many of them are moved on together, each goes on once its part is committed."""
 
+import asyncio
 from collections.abc import Sequence
+from uuid import UUID
 
 from temporalio import activity
 
@@ -12,6 +14,11 @@ from siaran.lanes import wake_lanes
 from siaran.ledger.group_commit import GroupCommit
 from siaran.step_retries import carry_out_retry
 
+WAKE_SECONDS = 0.3
+"""For how long devices are collected before their lanes are woken: once, however many of their messages were queued."""
+
+CLOSE_SECONDS = 10.0
+
 
 class EnrollmentActivities:
     """Database activities of `EnrollmentWorkflow`."""
@@ -19,10 +26,15 @@ class EnrollmentActivities:
     def __init__(self, resources: Resources) -> None:
         self._use = resources
         self._steps = GroupCommit[StepOrder, StepPlan | None](self._move)
+        self._wakes = GroupCommit[UUID, None](self._wake, interval_seconds=WAKE_SECONDS, retry_seconds=1)
+        self._waking: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Write what has been handed in, then stop."""
+        """Write what has been handed in, wake who has got something to send, then stop."""
         await self._steps.close()
+        if self._waking:
+            await asyncio.wait(self._waking, timeout=CLOSE_SECONDS)
+        await self._wakes.close()
 
     @activity.defn(name="take_step")
     async def take_step(self, order: StepOrder) -> StepPlan:
@@ -45,5 +57,13 @@ class EnrollmentActivities:
     async def _move(self, orders: Sequence[StepOrder]) -> Sequence[StepPlan | None]:
         async with self._use.sessions.begin() as session:
             moved = await move_contacts(session, orders)
-        await wake_lanes(self._use.sessions, self._use.client, self._use.redis, moved.devices)
+        for device in moved.devices:
+            # Nobody waits for it: a step that is looked at again wakes nobody, and what a kill forgets the sweep finds.
+            task = asyncio.create_task(self._wakes.submit(device))
+            self._waking.add(task)
+            task.add_done_callback(self._waking.discard)
         return [moved.plans.get(order.enrollment_id) for order in orders]
+
+    async def _wake(self, devices: Sequence[UUID]) -> Sequence[None]:
+        await wake_lanes(self._use.sessions, self._use.client, self._use.redis, devices)
+        return [None] * len(devices)

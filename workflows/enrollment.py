@@ -10,7 +10,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from siaran.contracts import EnrollmentInput, StepAction, StepOrder, StepPlan, StepRetry
     from siaran.search_attributes import STATUS
-    from workflows.options import STEP
+    from workflows.options import DATABASE, STEP
 
 LONG_HISTORY = 50
 """Events after which a run hands over to the next: contacts are open for months, and a short history is replayed soon."""
@@ -64,7 +64,7 @@ class EnrollmentWorkflow:
     async def _look(self) -> StepPlan:
         self._must_look = False
         order = StepOrder(self._enrollment.enrollment_id, self._enrollment.user_id, workflow.now())
-        plan: StepPlan = await workflow.execute_activity(
+        plan: StepPlan = await workflow.execute_local_activity(
             "take_step", order, result_type=StepPlan, summary="the step that is due", **STEP
         )
         self._next_at, self._why = plan.next_at, plan.why
@@ -74,7 +74,7 @@ class EnrollmentWorkflow:
     async def _retry(self) -> None:
         while self._retries:
             await workflow.execute_activity(
-                "retry_step", self._retries[0], result_type=int, summary="sending a failed step again", **STEP
+                "retry_step", self._retries[0], result_type=int, summary="sending a failed step again", **DATABASE
             )
             self._retries.popleft()
 

@@ -112,6 +112,7 @@ async def test_a_step_that_is_due_is_queued_and_its_lane_woken(walks: Walks, tem
         contact.contact_phone,
     )
     assert (message.status, message.scheduled_at, message.sequence_id) == (MessageStatus.PENDING, NOW, sequence.id)
+    await walks.activities.close()
     assert await signals_of_lane(temporal_client, device) == ["wake"]
     row = await walks.row(contact)
     assert (row.day_one_on, row.day_one_time, row.current_day, row.current_step) == (date(2026, 3, 2), time(9), 1, 1)

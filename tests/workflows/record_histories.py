@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections import Counter
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,20 @@ from tests.conftest import stack_folder
 from tests.lead_files import ManyLeads
 from tests.servers import TestServers
 from tests.workflows.house import House, open_house
+from tests.workflows.skipped_time import Days
+from tests.workflows.walks import Walks
 
 HISTORIES = Path(__file__).with_name("histories")
 PROCESS = re.compile(r"\d+@[\w.-]+")
 TEXT = "Grand opening, dear {{name}}"
-ENDED = {WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.CANCELED}
+WALKS = {"sequence", "enrollment"}
+"""Kinds for which days have to pass."""
+
+ENDED = {
+    WorkflowExecutionStatus.COMPLETED,
+    WorkflowExecutionStatus.CANCELED,
+    WorkflowExecutionStatus.CONTINUED_AS_NEW,
+}
 
 
 async def record(kinds: set[str]) -> None:
@@ -46,7 +56,7 @@ async def record(kinds: set[str]) -> None:
 
     Of these `kinds` only, such as `campaign`, or of all.
     """
-    options = StackOptions(postgres_fsync=False).with_free_ports()
+    options = StackOptions(postgres_fsync=False, temporal_time_skipping=True).with_free_ports()
     with stack_folder() as folder:
         async with EmbeddedStack(Settings(data_dir=folder), options) as stack:
             servers = TestServers(stack)
@@ -56,14 +66,29 @@ async def record(kinds: set[str]) -> None:
                 update={"database_url": url, "temporal_namespace": await servers.create_namespace()}
             )
             client = await connect(settings)
-            async with (
-                open_database(settings) as sessions,
-                Redis.from_url(settings.redis_dsn, decode_responses=True) as redis,
-                open_house(settings, sessions, redis, client, devices=3, leads=9) as house,
-            ):
-                await come_in(house)
-                await go_out(house)
+            if not kinds or kinds - WALKS:
+                async with (
+                    open_database(settings) as sessions,
+                    Redis.from_url(settings.redis_dsn, decode_responses=True) as redis,
+                    open_house(settings, sessions, redis, client, devices=3, leads=9) as house,
+                ):
+                    await come_in(house)
+                    await go_out(house)
+            if not kinds or kinds & WALKS:
+                url = SecretStr(servers.database_url(await servers.create_database()))
+                await record_walks(settings.model_copy(update={"database_url": url}), client, folder / "offset")
             await write_down(client, kinds)
+
+
+async def record_walks(settings: Settings, client: Client, offset: Path) -> None:
+    """Let days pass for a house of its own."""
+    days = Days.beginning(client, offset)
+    async with (
+        open_database(settings) as sessions,
+        Redis.from_url(settings.redis_dsn, decode_responses=True) as redis,
+        open_house(settings, sessions, redis, days.client, devices=2, leads=0, clock=days.clock) as house,
+    ):
+        await walk(Walks(house, days))
 
 
 async def come_in(house: House) -> None:
@@ -105,6 +130,27 @@ async def go_out(house: House) -> None:
     await house.end_of(second)
     await house.network.restore(house.devices[0].id)
     await asyncio.sleep(7)
+
+
+async def walk(walks: Walks) -> None:
+    """A walk of ten days, with a pause, a step that fails and is sent again, and sequences that are deleted."""
+    sequence = await walks.sequence(dict.fromkeys(range(1, 11), time(9)), niche="WALK")
+    await walks.enroll(sequence, 1, niche="WALK")
+    await walks.until(walks.now + timedelta(days=2))
+    await walks.pause(sequence)
+    await walks.skip(timedelta(days=2))
+    await walks.resume(sequence)
+    await walks.house.network.configure(failure_rate=1, failure_codes={"server_error_500": 1})
+    await walks.until(walks.now + timedelta(days=1))
+    await walks.house.network.configure(failure_rate=0)
+    await walks.retry(sequence)
+    await walks.until()
+    await walks.delete(sequence)
+    gone = await walks.sequence({1: time(9), 30: time(9)}, niche="GONE")
+    await walks.enroll(gone, 1, niche="GONE")
+    await walks.until(walks.now + timedelta(days=2))
+    await walks.delete(gone)
+    await asyncio.sleep(3)
 
 
 async def _set_status(house: House, campaign: Campaign, status: CampaignStatus) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError
 
-from siaran.contracts import CampaignInput, LaneInput, LeadImportInput
+from siaran.contracts import CampaignInput, EnrollmentInput, LaneInput, LeadImportInput, SequenceInput
 from siaran.temporal import DATA_CONVERTER
 from tests.workflows.record_histories import HISTORIES, TEXT
-from worker.__main__ import WORKFLOW_RUNNER, WORKFLOWS
+from worker.__main__ import STEP_WORKFLOWS, WORKFLOW_RUNNER, WORKFLOWS
 
 RECORDED = sorted(HISTORIES.glob("*.json"))
 PHONE = re.compile(r"(?<![0-9a-f-])60\d{8,11}(?!\d)")
@@ -38,7 +39,8 @@ def strings(value: Any) -> list[str]:
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 async def test_a_recorded_history_replays(path: Path) -> None:
-    replayer = Replayer(workflows=WORKFLOWS, workflow_runner=WORKFLOW_RUNNER, data_converter=DATA_CONVERTER)
+    workflows = [*WORKFLOWS, *STEP_WORKFLOWS]
+    replayer = Replayer(workflows=workflows, workflow_runner=WORKFLOW_RUNNER, data_converter=DATA_CONVERTER)
 
     await replayer.replay_workflow(read(path))
 
@@ -51,13 +53,16 @@ def test_the_histories_meet_every_activity_timer_and_signal() -> None:
     assert {"plan_campaign", "expand_audience", "cancel_pending", "retry_failed", "changed"} <= met
     assert {"plan_lane", "fail_over", "send", "wake"} <= met
     assert {"import_leads", "cancel_import"} <= met
+    assert {"enroll", "retry_step"} <= met
+    assert any("take_step" in text for path in RECORDED for event in read(path).events for text in strings(event))
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_a_history_holds_no_phone_number_name_or_text(path: Path) -> None:
     found = [text for event in read(path).events for text in strings(event)]
 
-    assert any(name in text for text in found for name in ("campaign_id", "device_id", "import_id")), "payloads are decoded"
+    names = ("campaign_id", "device_id", "import_id", "sequence_id")
+    assert any(name in text for text in found for name in names), "payloads are decoded"
     for text in found:
         assert not PHONE.search(text), text
         assert "Zulaikha" not in text
@@ -94,9 +99,29 @@ class ChangedImport:
         return str(order.import_id)
 
 
+@workflow.defn(name="SequenceWorkflow")
+class ChangedSequence:
+    """A sequence that sleeps first."""
+
+    @workflow.run
+    async def run(self, order: SequenceInput) -> str:
+        await workflow.sleep(1)
+        return str(order.sequence_id)
+
+
+@workflow.defn(name="EnrollmentWorkflow")
+class ChangedEnrollment:
+    """A contact who is looked at by another name."""
+
+    @workflow.run
+    async def run(self, order: EnrollmentInput) -> str:
+        result: str = await workflow.execute_activity("look", order, start_to_close_timeout=timedelta(seconds=1))
+        return result
+
+
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 async def test_a_workflow_that_has_changed_does_not_replay(path: Path) -> None:
-    changed = [ChangedCampaign, ChangedDevice, ChangedImport]
+    changed = [ChangedCampaign, ChangedDevice, ChangedImport, ChangedSequence, ChangedEnrollment]
     replayer = Replayer(workflows=changed, workflow_runner=UnsandboxedWorkflowRunner(), data_converter=DATA_CONVERTER)
 
     with pytest.raises(NondeterminismError):

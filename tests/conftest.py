@@ -23,6 +23,7 @@ HEAVY = ("embedded", "faults")
 """Folders of tests that start stacks of their own: two of those at once would only wait for each other."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep heavy tests together, first of all, where several processes share the tests."""
     for item in items:

@@ -92,13 +92,13 @@ class NewSequence(SequenceBody):
     device_id: Annotated[UUID | None, BeforeValidator(_none_for_empty)] = Field(
         None, description="Send from this device only; left out, from all."
     )
-    steps: list[StepBody] = Field(
-        default_factory=list, max_length=MAX_STEPS, description="One for each day that has a message; days may be left out."
+    steps: list[StepBody] | None = Field(
+        None, max_length=MAX_STEPS, description="One for each day that has a message; days may be left out."
     )
 
     def changes(self) -> SequenceChanges:
         """The same for `siaran.sequence_fields`."""
-        return self._changes(self.steps, SequenceStatus.DRAFT, {})
+        return self._changes(self.steps or [], SequenceStatus.DRAFT, {})
 
 
 class SequenceEdit(SequenceBody):

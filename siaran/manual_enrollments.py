@@ -1,6 +1,5 @@
 """Enrolling people in a sequence by hand: by their phones, in any form, each person once."""
 
-from collections.abc import Collection
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from siaran.activity_log import note_sequence
 from siaran.errors import Invalid
 from siaran.lead_fields import clean_name
-from siaran.models import Enrollment, EnrollmentStatus, Lead, Sequence, Suppression
+from siaran.models import Enrollment, EnrollmentStatus, Lead, Sequence
 from siaran.phone import normalise_phone
-from siaran.sequence_contacts import OUTSIDE, event_of, start_over
+from siaran.sequence_contacts import OUTSIDE, event_of, opted_out, start_over
 from siaran.sequence_logs import log_events
 from siaran.sequences import get_sequence
 from siaran.tenancy import select_owned
@@ -63,13 +62,13 @@ async def enroll_contacts(
     if not 1 <= len(contacts) <= MOST:
         raise Invalid.field("contacts", f"must name 1 to {MOST:,} contacts")
     people, refused, repeated = _read(contacts, country)
-    opted_out = await _opted_out(session, user_id, people)
+    silent = await opted_out(session, user_id, people)
     refused += [
         Refused(position, contacts[position].phone, "has opted out of your messages")
         for phone, (position, _) in people.items()
-        if phone in opted_out
+        if phone in silent
     ]
-    names = {phone: name for phone, (_, name) in people.items() if phone not in opted_out}
+    names = {phone: name for phone, (_, name) in people.items() if phone not in silent}
     new_leads = await _add_leads(session, user_id, names, now)
     added = await _enroll(session, sequence, names, now)
     if added:
@@ -93,13 +92,6 @@ def _read(contacts: Rows[NewContact], country: str) -> tuple[dict[str, tuple[int
         repeated += phone in people
         people.setdefault(phone, (position, name))
     return people, refused, repeated
-
-
-async def _opted_out(session: AsyncSession, user_id: UUID, phones: Collection[str]) -> set[str]:
-    query = select(Suppression.phone).where(
-        Suppression.user_id == user_id, Suppression.phone.in_(phones), Suppression.lifted_at.is_(None)
-    )
-    return set(await session.scalars(query))
 
 
 async def _add_leads(session: AsyncSession, user_id: UUID, names: dict[str, str], now: datetime) -> int:

@@ -4,18 +4,16 @@ Rows alone are changed here: the caller commits and then signals the contact's w
 marks those whom a signal may have missed. When a step is due is never decided here.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.contracts import EnrollmentInput
 from siaran.errors import Conflict
-from siaran.models import (
-    Enrollment,
-    EnrollmentStatus,
-    Sequence,
-)
+from siaran.models import Enrollment, EnrollmentStatus, Sequence, Suppression
 from siaran.sequence_logs import Event, log_events
 from siaran.sequences import steps_of
 from siaran.step_withdrawals import withdraw_steps
@@ -86,10 +84,12 @@ async def skip_step(session: AsyncSession, sequence: Sequence, contact_id: int, 
 
 
 async def restart_contact(session: AsyncSession, sequence: Sequence, contact_id: int, now: datetime) -> Enrollment:
-    """Have a contact begin with day 1 again, as if enrolled now. Raises `Conflict` for one who was removed."""
+    """Have a contact begin with day 1 again, as if enrolled now. Raises `Conflict` for who was removed or has opted out."""
     contact = await get_contact(session, sequence, contact_id, lock=True)
     if contact.status == EnrollmentStatus.REMOVED:
         raise Conflict("the contact was removed from the sequence; enroll them again")
+    if contact.contact_phone in await opted_out(session, sequence.user_id, [contact.contact_phone]):
+        raise Conflict("the contact has opted out of your messages")
     await withdraw_steps(session, [contact.id])
     start_over(contact, now)
     await _note(session, contact, "restarted", now)
@@ -104,6 +104,14 @@ async def remove_contact(session: AsyncSession, sequence: Sequence, contact_id: 
         contact.status, contact.next_send_at, contact.paused_at = EnrollmentStatus.REMOVED, None, None
         await _note(session, contact, "removed", now)
     return contact
+
+
+async def opted_out(session: AsyncSession, user_id: UUID, phones: Collection[str]) -> set[str]:
+    """Those of some phones that a user must not write to any more."""
+    query = select(Suppression.phone).where(
+        Suppression.user_id == user_id, Suppression.phone.in_(phones), Suppression.lifted_at.is_(None)
+    )
+    return set(await session.scalars(query))
 
 
 def _refuse_gone(contact: Enrollment) -> None:

@@ -243,6 +243,15 @@ async def test_who_is_out_is_neither_paused_nor_moved_on(
     assert (await read_contact(sessions, contact)).wanted_at is None
 
 
+async def test_who_has_opted_out_does_not_start_over(client: AsyncClient, sequence: Row, sessions: SessionMaker):
+    contact = await add_contact(sessions, sequence, status="left", left_because="opted out", contact_phone="60123456781")
+    async with sessions.begin() as session:
+        session.add(Suppression(user_id=await user_id_of(sessions), phone="60123456781", reason="STOP"))
+    assert "opted out" in (await steer(client, sequence, contact, "restart", 409))["detail"]
+    row = (await contacts(client, sequence))[0]
+    assert (row["status"], row["left_because"]) == ("left", "opted out")
+
+
 async def test_a_removed_contact_gets_nothing_more(client: AsyncClient, sequence: Row, sessions: SessionMaker):
     device = await add_device(sessions, await user_id_of(sessions))
     contact = await add_contact(sessions, sequence, current_day=1, current_step=1)

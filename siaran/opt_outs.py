@@ -17,6 +17,7 @@ from siaran.db import SessionMaker
 from siaran.errors import FieldError, Invalid
 from siaran.lead_fields import clean_source
 from siaran.leads_csv import write_records
+from siaran.leaving import leave_on_opt_out
 from siaran.models import Campaign, Device, Lead, Suppression
 from siaran.phone import InvalidPhone, normalise_phone
 from siaran.schedule import zone_of
@@ -180,14 +181,16 @@ def _read_phones(
 
 
 async def _suppress(session: AsyncSession, user_id: UUID, phones: Sequence[str], reason: str, now: datetime) -> set[str]:
-    """Suppress phones, in their order, that are not yet; returns those."""
+    """Suppress phones, in their order, that are not yet, and take them out of sequences that heed it; returns those."""
     statement = (
         insert(Suppression)
         .on_conflict_do_nothing(index_elements=["user_id", "phone"], index_where=Suppression.lifted_at.is_(None))
         .returning(Suppression.phone)
     )
     rows = [{"user_id": user_id, "phone": phone, "reason": reason, "source": MANUAL, "created_at": now} for phone in phones]
-    return set(await session.scalars(statement, rows))
+    suppressed = set(await session.scalars(statement, rows))
+    await leave_on_opt_out(session, [(user_id, phone) for phone in sorted(suppressed)], now)
+    return suppressed
 
 
 async def get_opt_out(session: AsyncSession, user_id: UUID, opt_out_id: int) -> OptOut:

@@ -16,6 +16,8 @@ from activities.resources import Resources
 from siaran.contracts import StepAction, StepOrder, StepPlan, StepRetry
 from siaran.enrollment_steps import move_contacts
 from siaran.errors import NotFound
+from siaran.gateway.interface import Incoming
+from siaran.incoming import take_in
 from siaran.leaving import leave_on_opt_out, leave_on_reply
 from siaran.models import (
     BroadcastMessage,
@@ -31,6 +33,7 @@ from siaran.models import (
     SequenceStatus,
     SequenceStep,
 )
+from siaran.opt_outs import add_opt_outs
 from siaran.step_withdrawals import withdraw_steps
 from tests.activities.conftest import HandClock
 from tests.activities.lanes_seen import signals_of_lane
@@ -555,6 +558,39 @@ async def test_an_opt_out_takes_back_what_is_queued_and_spares_other_users(walks
     ]
     assert await walks.ledger.claim(device) is None
     assert await walks.events(contact) == [("queued", "day 1"), ("left", "opted out")]
+
+
+async def test_a_contact_who_writes_leaves_in_the_transaction_in_which_that_is_taken_in(walks: Walks) -> None:
+    device = await walks.ledger.device()
+    sequence = await walks.sequence(leave_on_reply=True)
+    replies, opts_out, silent = [await walks.contact(sequence) for _ in range(3)]
+    for contact in (replies, opts_out, silent):
+        await walks.look(contact)
+        await walks.send(device, NOW)
+
+    async with walks.ledger.sessions.begin() as session:
+        heard = [
+            Incoming(device.id, contact.contact_phone, said, f"wa-{contact.id}", NOW)
+            for contact, said in ((replies, "How much?"), (opts_out, "STOP"))
+        ]
+        await take_in(session, heard, NOW)
+
+    found = [(row.status, row.left_because) for row in [await walks.row(one) for one in (replies, opts_out, silent)]]
+    assert found == [
+        (EnrollmentStatus.LEFT, "replied"),
+        (EnrollmentStatus.LEFT, "opted out"),
+        (EnrollmentStatus.ACTIVE, None),
+    ]
+    assert (await walks.look(replies, NEXT_DAY)).action is StepAction.END
+
+
+async def test_who_is_opted_out_by_hand_leaves_too(walks: Walks) -> None:
+    contact = await walks.contact(await walks.sequence())
+
+    async with walks.ledger.sessions.begin() as session:
+        await add_opt_outs(session, contact.user_id, [f"+{contact.contact_phone}"], country="MY", now=NOW)
+
+    assert (await walks.row(contact)).left_because == "opted out"
 
 
 async def lead_of(walks: Walks, contact: Enrollment) -> Any:

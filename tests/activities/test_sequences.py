@@ -7,13 +7,14 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import func, select, text, update
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment
 
 from activities.resources import Resources
 from activities.sequences import SequenceActivities
-from siaran.contracts import EnrollingResult, SequenceInput, enrollment_workflow_id
+from activities.sweeps import SweepActivities
+from siaran.contracts import EnrollingResult, SequenceInput, enrollment_workflow_id, sequence_workflow_id
 from siaran.enrolling import PAGE, first_due
 from siaran.errors import NotFound
 from siaran.forgotten_sequences import forgotten_sequences
@@ -343,6 +344,17 @@ async def test_sequences_that_go_their_way_are_left_alone(enrolling: Enrolling) 
         await session.execute(update(Lead).values(updated_at=NOW))
 
     assert await forgotten(enrolling.ledger, 1000) == []
+
+
+async def test_the_sweep_nudges_forgotten_sequences(
+    enrolling: Enrolling, resources: Resources, environment: ActivityEnvironment, temporal_client: Client
+) -> None:
+    sequence = await enrolling.sequence()
+
+    assert (await environment.run(SweepActivities(resources).sweep)).sequences == 1
+
+    found = await temporal_client.get_workflow_handle(sequence_workflow_id(sequence.id)).describe()
+    assert found.status is WorkflowExecutionStatus.RUNNING
 
 
 async def test_an_unknown_sequence_is_not_found(enrolling: Enrolling) -> None:

@@ -82,6 +82,13 @@ _WANT_OVERDUE = text("""
     )
 """)
 
+_WANT_WALKERS = text("""
+    UPDATE sequence_contacts SET wanted_at = now() WHERE id IN (
+        SELECT id FROM sequence_contacts
+        WHERE user_id = :user AND status = 'active' AND workflow_started_at IS NOT NULL ORDER BY id FOR UPDATE
+    )
+""")
+
 # A contact of a deleted sequence whose workflow has been told to end counts as not started.
 _WANT_ALL = text("""
     UPDATE sequence_contacts SET wanted_at = :now, workflow_started_at = NULL, next_send_at = NULL WHERE id IN (
@@ -224,6 +231,11 @@ async def want_overdue(session: AsyncSession, order: SequenceInput, now: datetim
     """Note contacts whose time has long passed without their workflow having done anything."""
     values: dict[str, Any] = {"now": now, "overdue": now - OVERDUE, "most": most}
     await session.execute(_WANT_OVERDUE, {"sequence": order.sequence_id, "user": order.user_id, **values})
+
+
+async def want_walkers(session: AsyncSession, user_id: UUID) -> None:
+    """Note all contacts of a user who are under way: their clock times mean other instants now."""
+    await session.execute(_WANT_WALKERS, {"user": user_id})
 
 
 async def want_all(session: AsyncSession, order: SequenceInput, now: datetime) -> None:

@@ -1,6 +1,6 @@
 """Moving many contacts of sequences on in one transaction: their rows are read in sets, each is planned, due steps are queued.
 
-The locks are taken in one order: sequences, contacts by id, messages. A repeat queues nothing twice, since a step has one row.
+Locks are taken in one order: users, sequences, contacts by id, messages. A repeat queues nothing twice: a step has one row.
 """
 
 from collections import defaultdict
@@ -22,7 +22,9 @@ from siaran.sequence_time import Place, StepTime, Timetable
 from siaran.step_queue import DueStep, dealable, linked_devices, queue_steps, strategy_of
 from siaran.step_withdrawals import withdraw_steps
 
-# What refers to a sequence holds its row like this anyway; held first, nobody who has locked it waits for our contacts.
+# What refers to a user or sequence holds its row like this anyway; held first, nobody who has locked it waits for our contacts.
+_HOLD_USERS = text("SELECT id FROM users WHERE id = ANY(CAST(:users AS uuid[])) ORDER BY id FOR KEY SHARE")
+
 _HOLD = text("""
     SELECT q.id FROM sequences q
     WHERE q.id IN (
@@ -132,7 +134,9 @@ async def move_contacts(session: AsyncSession, orders: Rows[StepOrder]) -> Moved
     An order whose contact there is not, or is another user's, gets no plan.
     """
     wanted = {order.enrollment_id: order for order in orders}
-    keys = {"ids": list(wanted), "users": [order.user_id for order in wanted.values()]}
+    users = [order.user_id for order in wanted.values()]
+    keys = {"ids": list(wanted), "users": users}
+    await session.execute(_HOLD_USERS, {"users": sorted(set(users))})
     await session.execute(_HOLD, keys)
     rows = (await session.execute(_CONTACTS, keys)).all()
     tables = await read_timetables(session, rows)

@@ -53,7 +53,7 @@ async def nudge_sequence(client: Client, sequence: SequenceInput) -> bool:
             start_signal="changed",
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            search_attributes=_attributes(sequence.user_id, sequence.sequence_id),
+            search_attributes=_attributes(sequence.user_id, sequence.sequence_id, "starting"),
             static_summary=f"Sequence {sequence.sequence_id}",
             rpc_timeout=NUDGE_TIMEOUT,
         )
@@ -114,7 +114,7 @@ async def _call(client: Client, enrollment: EnrollmentInput, signal: str | None,
             start_signal_args=args,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            search_attributes=_attributes(enrollment.user_id, enrollment.sequence_id),
+            search_attributes=_attributes(enrollment.user_id, enrollment.sequence_id, "waiting for the first step"),
             static_summary=f"Contact {enrollment.enrollment_id} in sequence {enrollment.sequence_id}",
             rpc_timeout=NUDGE_TIMEOUT * 3,
         )
@@ -124,11 +124,11 @@ async def _call(client: Client, enrollment: EnrollmentInput, signal: str | None,
     return True
 
 
-def _attributes(user_id: UUID, sequence_id: UUID) -> TypedSearchAttributes:
+def _attributes(user_id: UUID, sequence_id: UUID, status: str) -> TypedSearchAttributes:
     return TypedSearchAttributes(
         [
             SearchAttributePair(USER, str(user_id)),
             SearchAttributePair(SEQUENCE, str(sequence_id)),
-            SearchAttributePair(STATUS, "starting"),
+            SearchAttributePair(STATUS, status),
         ]
     )

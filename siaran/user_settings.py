@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.accounts import check_country, check_full_name, check_timezone, get_user
+from siaran.enrolling import want_walkers
 from siaran.errors import FieldError, Invalid
 from siaran.ledger.counters import recount_days
 from siaran.models import Lane, LaneState, User
@@ -58,6 +59,7 @@ async def change_settings(session: AsyncSession, user_id: UUID, values: SettingV
     await session.flush()
     if "timezone" in changed:
         await recount_days(session, user_id)
+        await want_walkers(session, user_id)
     await session.refresh(user)
     return user, frozenset(changed)
 

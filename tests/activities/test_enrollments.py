@@ -35,6 +35,7 @@ from siaran.models import (
 )
 from siaran.opt_outs import add_opt_outs
 from siaran.step_withdrawals import withdraw_steps
+from siaran.user_settings import change_settings
 from tests.activities.conftest import HandClock
 from tests.activities.lanes_seen import signals_of_lane
 from tests.factories import NOW, add_lead, add_user
@@ -608,3 +609,16 @@ async def test_summer_time_moves_no_clock_time(walks: Walks) -> None:
     plan = await walks.look(contact, seventh)
 
     assert plan.next_at == datetime(2026, 3, 8, 13, tzinfo=UTC)
+
+
+async def test_a_user_who_moves_to_another_zone_has_steps_at_the_same_clock_time_there(walks: Walks) -> None:
+    device = await walks.ledger.device()
+    contact = await walks.contact(await walks.sequence())
+    await walks.look(contact)
+    await walks.send(device, NOW)
+    async with walks.ledger.sessions.begin() as session:
+        await change_settings(session, contact.user_id, {"timezone": "Asia/Tokyo"})
+
+    assert (await walks.row(contact)).wanted_at is not None
+    assert (await walks.look(contact, NOW + timedelta(hours=1))).next_at == NEXT_DAY - timedelta(hours=1)
+    assert (await walks.row(contact)).wanted_at is None

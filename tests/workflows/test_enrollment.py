@@ -25,6 +25,7 @@ from tests.workflows.walk_stand_ins import WalkStandIns
 
 CONTACT = EnrollmentInput(17, uuid4(), 4, uuid4())
 ID = enrollment_workflow_id(CONTACT.sequence_id, CONTACT.lead_id)
+FIRST = "waiting for the first step"
 RETRY = StepRetry(17, CONTACT.user_id, 99)
 PARKED = StepPlan(StepAction.WAIT, None, 1, 3, "paused")
 OVER = StepPlan(StepAction.END, None, 3, 3, "completed")
@@ -143,7 +144,7 @@ async def test_lists_of_executions_say_whose_contact_waits_for_what(
         await stand_ins.plans.until(1)
         handle = temporal_client.get_workflow_handle(ID)
         async with asyncio.timeout(10):
-            while (found := (await handle.describe()).typed_search_attributes.get(STATUS)) == "starting":  # noqa: ASYNC110
+            while (found := (await handle.describe()).typed_search_attributes.get(STATUS)) == FIRST:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         attributes = (await handle.describe()).typed_search_attributes
 

@@ -14,8 +14,13 @@ from siaran.lanes import wake_lanes
 from siaran.ledger.group_commit import GroupCommit
 from siaran.step_retries import carry_out_retry
 
-WAKE_SECONDS = 0.3
+WAKE_SECONDS = 0.2
 """For how long devices are collected before their lanes are woken: once, however many of their messages were queued."""
+
+BURST = 50
+"""So many contacts moved on between two wakes are a burst: then a lane that waits is woken every few seconds only."""
+
+BURST_SECONDS = 4.0
 
 CLOSE_SECONDS = 10.0
 
@@ -27,6 +32,7 @@ class EnrollmentActivities:
         self._use = resources
         self._steps = GroupCommit[StepOrder, StepPlan | None](self._move)
         self._wakes = GroupCommit[UUID, None](self._wake, interval_seconds=WAKE_SECONDS, retry_seconds=1)
+        self._moved = 0
         self._waking: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -57,6 +63,7 @@ class EnrollmentActivities:
     async def _move(self, orders: Sequence[StepOrder]) -> Sequence[StepPlan | None]:
         async with self._use.sessions.begin() as session:
             moved = await move_contacts(session, orders)
+        self._moved += len(orders)
         for device in moved.devices:
             # Nobody waits for it: a step that is looked at again wakes nobody, and what a kill forgets the sweep finds.
             task = asyncio.create_task(self._wakes.submit(device))
@@ -65,5 +72,8 @@ class EnrollmentActivities:
         return [moved.plans.get(order.enrollment_id) for order in orders]
 
     async def _wake(self, devices: Sequence[UUID]) -> Sequence[None]:
+        moved, self._moved = self._moved, 0
         await wake_lanes(self._use.sessions, self._use.client, self._use.redis, devices)
+        if moved > BURST:
+            await asyncio.sleep(BURST_SECONDS)
         return [None] * len(devices)

@@ -15,6 +15,7 @@ import uvicorn
 from typer.testing import CliRunner
 
 from api.app import create_app
+from cli import output
 from cli.client import Client
 from cli.logins import Login
 from cli.main import app
@@ -61,6 +62,14 @@ class Shell:
     async def json(self, *words: str) -> Any:
         """The document of a command that has to succeed."""
         return (await self.done(*words, "--json")).document()
+
+
+@pytest.fixture(autouse=True)
+def _as_wide_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console whose variables were set when it was imported keeps that size for good, and pytest-xdist sets them."""
+    for console in (output.console, output.errors):
+        monkeypatch.setattr(console, "_width", None)
+        monkeypatch.setattr(console, "_height", None)
 
 
 @asynccontextmanager

@@ -52,7 +52,8 @@ IMPORTS_AT_ONCE = 2
 STEPS_AT_ONCE = 300
 """They wait for the next group commit, most of the time."""
 CACHED_ENROLLMENTS = 1_000
-"""Contacts sleep for a day between two events; those that have fallen out of the cache have a short history to replay."""
+"""Contacts sleep for a day between two events; those that have fallen out of the cache have a short history to replay, which
+doubles what a step costs the worker. Without any cache, a local activity that takes long would be begun over and over."""
 CACHED_WORKFLOWS = 12_000
 """Above the number of open lanes: a lane that falls out of the cache is replayed at its next event."""
 

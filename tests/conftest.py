@@ -22,14 +22,17 @@ from tests.servers import TestServers
 HEAVY = ("embedded", "faults")
 """Folders of tests that start stacks of their own: two of those at once would only wait for each other."""
 
+LONG = (*HEAVY, "properties")
+"""Folders of tests that take many seconds each."""
+
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep heavy tests together, first of all, where several processes share the tests."""
+    """Keep heavy tests together, and begin with what takes long, where several processes share the tests."""
     for item in items:
         if item.path.parent.name in HEAVY:
             item.add_marker(pytest.mark.xdist_group("stacks"))
-    items.sort(key=lambda item: item.path.parent.name not in HEAVY)
+    items.sort(key=lambda item: item.get_closest_marker("faults") is None and item.path.parent.name not in LONG)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from siaran.db import SessionMaker
 from siaran.devices import get_device, is_linked
 from siaran.errors import Conflict, FieldError, Invalid, NotFound
-from siaran.gateway.interface import MessageType
+from siaran.gateway.interface import MEDIA_TYPES, MessageType
 from siaran.media import find_media, referenced_id
 from siaran.models import (
     ONE_OFF,
@@ -152,7 +152,7 @@ async def _check(session: AsyncSession, user_id: UUID, wanted: OneOff, phone: st
         errors.append(FieldError("message", "is empty"))
     if len(wanted.text) > MAX_TEXT or "\0" in wanted.text:
         errors.append(FieldError("message", f"must have at most {MAX_TEXT} characters, none of them NUL"))
-    if wanted.message_type != MessageType.TEXT and wanted.media_url is None:
+    if wanted.message_type in MEDIA_TYPES and wanted.media_url is None:
         errors.append(FieldError("image_url", f"is required for {wanted.message_type}"))
     if wanted.is_template:
         check_template(wanted.text)

@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     slice_above_lanes: int = Field(300, validation_alias=_alias("SIARAN_SLICE_ABOVE_LANES"), ge=0)
     host_capacity: int = Field(20, validation_alias=_alias("SIARAN_HOST_CAPACITY"), ge=1, le=1000)
     simulated_host_capacity: int = Field(1000, validation_alias=_alias("SIARAN_SIMULATED_HOST_CAPACITY"), ge=1, le=1000)
+    connect_pause_seconds: float = Field(0.3, validation_alias=_alias("SIARAN_CONNECT_PAUSE_SECONDS"), ge=0)
+    host_memory_mb: int = Field(1024, validation_alias=_alias("SIARAN_HOST_MEMORY_MB"), ge=200)
+    host_descriptors: int = Field(2048, validation_alias=_alias("SIARAN_HOST_DESCRIPTORS"), ge=256)
+    pairing_seconds: float = Field(160.0, validation_alias=_alias("SIARAN_PAIRING_SECONDS"), gt=0)
     receipt_wait_seconds: float = Field(20.0, validation_alias=_alias("SIARAN_RECEIPT_WAIT_SECONDS"), gt=0)
     failover_after_seconds: float = Field(60.0, validation_alias=_alias("SIARAN_FAILOVER_AFTER_SECONDS"), ge=0)
 
@@ -79,6 +83,11 @@ class Settings(BaseSettings):
     @classmethod
     def _window_seconds(cls, value: object) -> object:
         return int(value) if isinstance(value, str) and value.isdigit() else value
+
+    @property
+    def session_folder(self) -> Path:
+        """Where the sessions of linked accounts are, one folder for all hosts that may open them."""
+        return self.session_dir or self.data_dir / "sessions"
 
     @property
     def failover_after(self) -> timedelta:

@@ -18,7 +18,15 @@ class MessageType(StrEnum):
     TEXT = "text"
     IMAGE = "image"
     VIDEO = "video"
+    AUDIO = "audio"
     DOCUMENT = "document"
+    LOCATION = "location"
+    CONTACT = "contact"
+    POLL = "poll"
+
+
+MEDIA_TYPES = frozenset({MessageType.IMAGE, MessageType.VIDEO, MessageType.AUDIO, MessageType.DOCUMENT})
+"""Types that carry a file. The text of a location, contact or poll is its JSON, see `siaran.message_contents`."""
 
 
 class DeviceState(StrEnum):
@@ -52,7 +60,7 @@ class MediaFile:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What to transmit: `text` is the text or the caption; `media_url` names the stored media of the other types.
+    """What to transmit: `text` is the text, the caption or the JSON of the type; `media_url` names the stored media.
 
     `read_media` reads that file, for a transport that has not uploaded it yet; it raises `Rejected` when it is gone.
     """
@@ -116,11 +124,26 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceivedMedia:
+    """The file of a message that has come in; `reference` is what `Transport.download` needs, opaque to everyone else.
+
+    `kind` is `image`, `video`, `audio`, `document` or `sticker`; `size_bytes` is what the sender claims.
+    """
+
+    kind: str
+    mime_type: str
+    file_name: str
+    size_bytes: int
+    reference: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Incoming:
     """A message that a contact sent to a device; `sender` is digits in international form.
 
     `is_personal` is False in groups, status updates, broadcast lists and channels; `from_me` says that the account itself wrote
-    it, on its phone or another device.
+    it, on its phone or another device. `chat` is the other side's number in a personal chat, else the chat's own address (such
+    as `…@g.us`); empty stands for `sender`.
     """
 
     device_id: UUID
@@ -130,9 +153,34 @@ class Incoming:
     at: datetime
     is_personal: bool = True
     from_me: bool = False
+    chat: str = ""
+    sender_name: str = ""
+    media: ReceivedMedia | None = None
 
 
-TransportEvent = StateChanged | Receipt | Incoming
+@dataclass(frozen=True, slots=True)
+class PastChat:
+    """A chat as the account's phone knows it; `chat` as in `Incoming`."""
+
+    chat: str
+    name: str
+    unread: int
+    is_group: bool
+    is_muted: bool
+    last_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Old chats and messages that the account's phone has shared with a device; `whatsapp_id` names this piece of them."""
+
+    device_id: UUID
+    whatsapp_id: str
+    chats: tuple[PastChat, ...]
+    messages: tuple[Incoming, ...]
+
+
+TransportEvent = StateChanged | Receipt | Incoming | History
 
 
 class TransportError(Exception):
@@ -203,8 +251,11 @@ class OutcomeUnknown(TransportError):
 class Transport(Protocol):
     """The connections of one process to WhatsApp.
 
-    At most one `send` per device may be in flight; callers hold the device's send lock.
+    At most one `send` per device may be in flight; callers hold the device's send lock. Where `connects_while_serving` is
+    False, nothing else may be called while a device is connected: all of a process's devices are connected before any sends.
     """
+
+    connects_while_serving: bool
 
     async def open(self) -> None:
         """Start the transport itself; no device is connected by it."""
@@ -242,6 +293,15 @@ class Transport(Protocol):
     async def is_on_whatsapp(self, device_id: UUID, phones: list[str]) -> dict[str, bool]:
         """Which of the phones (digits, international form) have an account; raises `NotConnected`."""
 
+    async def contact_names(self, device_id: UUID) -> dict[str, str]:
+        """The names under which the account knows its contacts, by phone; raises `NotConnected`."""
+
+    async def picture_url(self, device_id: UUID, chat: str) -> str | None:
+        """Where the picture of a chat can be read for some time, None where there is none to be seen; raises `NotConnected`."""
+
+    async def download(self, device_id: UUID, reference: bytes) -> bytes:
+        """The file of a message that came in; raises `NotConnected`, or `Rejected` when WhatsApp has it no more."""
+
     async def log_out(self, device_id: UUID) -> None:
         """Remove the link on WhatsApp's side and delete the session store."""
 
@@ -252,5 +312,5 @@ class Transport(Protocol):
         process or another one: consumers have to bear repetitions.
         """
 
-    def handled(self, event: Receipt | Incoming) -> None:
+    def handled(self, event: Receipt | Incoming | History) -> None:
         """What an event said has been written down: acknowledge it to WhatsApp, which then forgets it."""

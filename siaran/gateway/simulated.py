@@ -16,6 +16,7 @@ from siaran.gateway.interface import (
     Body,
     DeviceRef,
     DeviceState,
+    History,
     Incoming,
     NotConnected,
     NotOnWhatsApp,
@@ -53,6 +54,8 @@ class SimulatedTransport:
     `StateChanged` each time; so does a real client. `disconnect` and `close` report nothing.
     """
 
+    connects_while_serving = True
+
     def __init__(self, network_url: str, *, clock: Clock = system_clock) -> None:
         self._clock = clock
         self._valkey = NetworkValkey(network_url)
@@ -89,9 +92,10 @@ class SimulatedTransport:
         while (event := await self._events.get()) is not None:
             yield event
 
-    def handled(self, event: Receipt | Incoming) -> None:
-        """Let the network forget what it has reported."""
-        self._courier.handled(event)
+    def handled(self, event: Receipt | Incoming | History) -> None:
+        """Let the network forget what it has reported; it has no histories."""
+        if not isinstance(event, History):
+            self._courier.handled(event)
 
     async def connect(self, device: DeviceRef) -> None:
         """Connect a device, which takes no simulated time; raises `LoggedOut`, `Banned` or `NotConnected`."""
@@ -146,6 +150,20 @@ class SimulatedTransport:
         self._connections.online(device_id)
         await asyncio.sleep(self._config.current.latency_ms[0] / 1000)
         return {phone: is_on_whatsapp(self._config.current, phone) for phone in phones}
+
+    async def contact_names(self, device_id: UUID) -> dict[str, str]:
+        """Nobody: simulated accounts know their contacts by number only."""
+        self._connections.online(device_id)
+        return {}
+
+    async def picture_url(self, device_id: UUID, chat: str) -> str | None:  # noqa: ARG002 - nobody here has a picture
+        """None: simulated contacts have no pictures."""
+        self._connections.online(device_id)
+        return None
+
+    async def download(self, device_id: UUID, reference: bytes) -> bytes:  # noqa: ARG002 - there is nothing to read
+        """Nothing: simulated contacts send texts only."""
+        raise Rejected("media_gone", retryable=False)
 
     async def log_out(self, device_id: UUID) -> None:
         """Remove the link and delete the session store; raises `NotConnected` if the network does not answer."""

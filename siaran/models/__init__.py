@@ -4,10 +4,11 @@ from siaran.models.accounts import ApiKey, AuditEntry, PasswordReset, Role, User
 from siaran.models.activity import Activity
 from siaran.models.base import Base
 from siaran.models.campaigns import Campaign, CampaignCount, CampaignRetry, CampaignStatus, DeviceStrategy
-from siaran.models.chats import Chat, ChatMessage, IncomingMessage
+from siaran.models.chats import AutoReply, Chat, ChatMedia, ChatMediaState, ChatMessage, IncomingMessage
 from siaran.models.devices import Device, DeviceStatus, Host, Lane, LaneState, TransportKind
 from siaran.models.imports import ImportChunk, ImportRejection, ImportRow, ImportStatus, LeadImport
 from siaran.models.leads import Lead, Suppression, TargetStatus
+from siaran.models.linking import Pairing, PairingMethod, PairingStatus, Unlinking
 from siaran.models.media import Media
 from siaran.models.messages import (
     ONE_OFF,
@@ -30,6 +31,7 @@ from siaran.models.sequences import (
     SequenceStatus,
     SequenceStep,
 )
+from siaran.models.webhooks import DeliveryStatus, Webhook, WebhookDelivery
 
 __all__ = [
     "ONE_OFF",
@@ -37,6 +39,7 @@ __all__ = [
     "ApiKey",
     "AttemptOutcome",
     "AuditEntry",
+    "AutoReply",
     "Base",
     "BroadcastMessage",
     "Campaign",
@@ -44,7 +47,10 @@ __all__ = [
     "CampaignRetry",
     "CampaignStatus",
     "Chat",
+    "ChatMedia",
+    "ChatMediaState",
     "ChatMessage",
+    "DeliveryStatus",
     "Device",
     "DeviceStatus",
     "DeviceStrategy",
@@ -65,6 +71,9 @@ __all__ = [
     "MessageAttempt",
     "MessageStatus",
     "OneOffKey",
+    "Pairing",
+    "PairingMethod",
+    "PairingStatus",
     "PasswordReset",
     "Role",
     "Sequence",
@@ -75,9 +84,12 @@ __all__ = [
     "Suppression",
     "TargetStatus",
     "TransportKind",
+    "Unlinking",
     "UnmatchedReceipt",
     "User",
     "UserSession",
+    "Webhook",
+    "WebhookDelivery",
     "campaign_source",
     "sequence_source",
 ]

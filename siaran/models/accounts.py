@@ -27,7 +27,8 @@ class User(Base):
 
     Between `quiet_from` and `quiet_until` (local time), and on days that are not in `sending_weekdays` (1 is Monday), nothing
     is sent. A contact gets at most `contact_limit` messages in `contact_limit_days` days; None is no limit. `opt_out_reply` is
-    sent once to who opts out, unless empty.
+    sent once to who opts out, unless empty. `auto_reply` answers contacts, each at most once in `auto_reply_minutes`; None is
+    the default of the installation, an empty text none at all.
     """
 
     __tablename__ = "users"
@@ -47,6 +48,8 @@ class User(Base):
     contact_limit_days: Mapped[int] = mapped_column(default=7)
     opt_out_words: Mapped[list[str]] = mapped_column(ARRAY(Text), default=lambda: list(OPT_OUT_WORDS))
     opt_out_reply: Mapped[str] = mapped_column(default="")
+    auto_reply: Mapped[str | None]
+    auto_reply_minutes: Mapped[int] = mapped_column(default=1440, server_default="1440")
     password_changed_at: Mapped[CreatedAt]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
@@ -55,6 +58,7 @@ class User(Base):
         CheckConstraint(one_of("role", Role), name="role"),
         CheckConstraint("(quiet_from IS NULL) = (quiet_until IS NULL)", name="quiet_hours"),
         CheckConstraint("contact_limit > 0 AND contact_limit_days > 0", name="contact_limit"),
+        CheckConstraint("auto_reply_minutes > 0", name="auto_reply_minutes"),
         CheckConstraint("sending_weekdays <@ ARRAY[1,2,3,4,5,6,7]::smallint[]", name="sending_weekdays"),
         Index("uq_users_email", func.lower(text("email")), unique=True),
     )

@@ -1,16 +1,26 @@
 """Chats and their messages as a device saw them."""
 
 from datetime import date, datetime
+from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, literal_column
 from sqlalchemy.orm import Mapped, mapped_column
 
-from siaran.models.base import Base, BigId, CreatedAt, Owned
+from siaran.models.base import Base, BigId, CreatedAt, Owned, TextEnum, one_of
+
+
+class ChatMediaState(StrEnum):
+    """What has become of the file of a message that came in."""
+
+    WAITING = "waiting"
+    KEPT = "kept"
+    TOO_LARGE = "too_large"
+    GONE = "gone"
 
 
 class Chat(Owned, Base):
-    """One conversation of a device."""
+    """One conversation of a device; `chat_id` is the other side's number, or the address of a group."""
 
     __tablename__ = "whatsapp_chats"
 
@@ -32,7 +42,12 @@ class Chat(Owned, Base):
 
 
 class ChatMessage(Owned, Base):
-    """One message of a conversation, incoming or outgoing."""
+    """One message of a conversation, incoming or outgoing; `message_id` is WhatsApp's.
+
+    `status` is how far a message that the account sent itself has got; for Siaran's own the ledger says it. `media_reference`
+    is what the file can be downloaded with while `media_state` is `waiting`; `media_url` is set for the files of Siaran's own
+    messages, and of those that came in once they are kept.
+    """
 
     __tablename__ = "whatsapp_messages"
 
@@ -45,14 +60,53 @@ class ChatMessage(Owned, Base):
     text: Mapped[str] = mapped_column(default="")
     media_type: Mapped[str | None]
     media_url: Mapped[str | None]
+    media_state: Mapped[ChatMediaState | None] = mapped_column(TextEnum(ChatMediaState))
+    media_mime_type: Mapped[str | None]
+    media_file_name: Mapped[str | None]
+    media_reference: Mapped[bytes | None] = mapped_column(deferred=True)
+    media_tries: Mapped[int] = mapped_column(default=0, server_default="0")
+    media_try_at: Mapped[datetime | None]
     status: Mapped[str] = mapped_column(default="")
     sent_at: Mapped[datetime]
     created_at: Mapped[CreatedAt]
 
     __table_args__ = (
+        CheckConstraint(one_of("media_state", ChatMediaState), name="media_state"),
         UniqueConstraint("device_id", "chat_id", "message_id"),
         Index(None, "user_id", "device_id", "chat_id", "sent_at", "id"),
+        Index(
+            "ix_whatsapp_messages_waiting",
+            "device_id",
+            "media_try_at",
+            postgresql_where=literal_column("media_state = 'waiting'"),
+        ),
     )
+
+
+class ChatMedia(Owned, Base):
+    """The file of a message that came in."""
+
+    __tablename__ = "chat_media"
+
+    message_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("whatsapp_messages.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    mime_type: Mapped[str]
+    file_name: Mapped[str]
+    content: Mapped[bytes] = mapped_column(deferred=True)
+    created_at: Mapped[CreatedAt]
+
+    __table_args__ = (Index(None, "user_id"),)
+
+
+class AutoReply(Owned, Base):
+    """When a contact was last answered automatically."""
+
+    __tablename__ = "auto_replies"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    phone: Mapped[str] = mapped_column(primary_key=True)
+    replied_at: Mapped[datetime]
 
 
 class IncomingMessage(Owned, Base):

@@ -9,9 +9,10 @@ import os
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import TimeSkipper, TimeSkippingConfig
 
@@ -19,6 +20,9 @@ from temporalio.testing import TimeSkipper, TimeSkippingConfig
 from temporalio.testing._timeskipping import FastForwardConfig
 
 from siaran.schedule import to_instant, zone_of
+
+CLOSE = timedelta(milliseconds=10)
+BUSY_SECONDS = 30.0
 
 ZONE = "America/New_York"
 """The zone of these tests, in which the clocks change."""
@@ -101,12 +105,24 @@ class Days:
         self.clock.set(self.clock.offset + by)
         gate = asyncio.Semaphore(8)
 
-        async def forward(workflow_id: str) -> None:
+        async def follow(workflow_id: str) -> None:
             async with gate:
-                try:
-                    await self._skipper.fast_forward(self.client.get_workflow_handle(workflow_id), by)
-                except RPCError as error:
-                    if error.status is not RPCStatusCode.NOT_FOUND:
-                        raise
+                await self._take_along(self.client.get_workflow_handle(workflow_id))
 
-        await asyncio.gather(*(forward(workflow_id) for workflow_id in workflow_ids))
+        await asyncio.gather(*(follow(workflow_id) for workflow_id in workflow_ids))
+
+    async def _take_along(self, workflow: WorkflowHandle[Any, Any]) -> None:
+        """Set a workflow's own clock to ours, however far behind it is: it may have been started while ours was set.
+
+        One that is busy follows later, with the next skip: its worker may have been killed.
+        """
+        try:
+            behind = self.clock() - await self._skipper.get_current_time(workflow)
+            if behind > CLOSE:
+                async with asyncio.timeout(BUSY_SECONDS):
+                    await self._skipper.fast_forward(workflow, behind)
+        except TimeoutError:
+            return
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise

@@ -131,15 +131,12 @@ class Walks:
         user = self.house.ledger.user.id
         async with self.use.sessions() as session:
             contacts = await session.execute(
-                select(Enrollment.sequence_id, Enrollment.lead_id).where(
-                    Enrollment.user_id == user, Enrollment.workflow_started_at.is_not(None)
-                )
+                select(Enrollment.sequence_id, Enrollment.lead_id).where(Enrollment.user_id == user)
             )
             ids = [enrollment_workflow_id(row.sequence_id, row.lead_id or 0) for row in contacts]
             ids += [sequence_workflow_id(key) for key in await session.scalars(select(Sequence.id))]
         ids += [device_workflow_id(device.id) for device in self.house.devices]
-        async with asyncio.timeout(60):
-            await self.days.skip(by, ids)
+        await self.days.skip(by, ids)
 
     async def until(self, at: datetime | None = None) -> None:
         """Let time pass from one due step to the next, until an instant, or until nothing is left to wait for."""

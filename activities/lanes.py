@@ -63,6 +63,9 @@ class LaneActivities:
             async with self._use.sessions.begin() as session:
                 standing = await lane_standing(session, lane.user_id, lane.device_id, now)
                 new_chats_only = standing.is_connected and standing.is_restricted(now)
+                if standing.is_connected and not new_chats_only:
+                    # It has come back meanwhile: what is left it sends itself.
+                    return FailoverResult(moved, len(targets))
                 ended = await give_up_batch(session, lane.user_id, lane.device_id)
                 batch = await move_batch(session, lane.user_id, lane.device_id, now, new_chats_only=new_chats_only)
                 if new_chats_only and not batch:

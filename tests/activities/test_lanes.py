@@ -172,7 +172,7 @@ async def test_failing_over_moves_everything_and_wakes_the_other_lanes(
     lanes: Lanes, ledger: Ledger, temporal_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(moves, "BATCH", 3)
-    campaign, away = await ledger.campaign(), await ledger.device()
+    campaign, away = await ledger.campaign(), await ledger.device(status=DeviceStatus.OFFLINE, offline_since_at=after(-120))
     others = [await ledger.device() for _ in range(2)]
     await ledger.messages(campaign, away, 8)
     await ledger.change(await ledger.lane(others[0]), state=LaneState.RUNNING)
@@ -183,6 +183,18 @@ async def test_failing_over_moves_everything_and_wakes_the_other_lanes(
     assert await signals_of_lane(temporal_client, others[0]) == []
     assert await signals_of_lane(temporal_client, others[1]) == ["wake"]
     await ledger.check()
+
+
+async def test_a_device_that_came_back_before_its_messages_moved_keeps_them(lanes: Lanes, ledger: Ledger) -> None:
+    away, _other = await ledger.device(status=DeviceStatus.OFFLINE, offline_since_at=after(-120)), await ledger.device()
+    campaign = await ledger.campaign()
+    await ledger.messages(campaign, away, 3)
+    assert (await lanes.plan(away)).action is LaneAction.FAIL_OVER
+    await ledger.change(away, status=DeviceStatus.ONLINE, offline_since_at=None)
+
+    assert await lanes.fail_over(away) == FailoverResult(moved=0, devices=0)
+
+    assert await ledger.counts(campaign, away) == {"pending": 3}
 
 
 async def test_what_only_a_removed_device_could_send_fails_with_that_reason(lanes: Lanes, ledger: Ledger) -> None:

@@ -1,4 +1,4 @@
-"""What real accounts need: linkings under way, media of chats, automatic replies, webhooks."""
+"""What real accounts need: linkings under way, media of chats, automatic replies, broadcasts, webhooks."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,9 +17,32 @@ def upgrade() -> None:
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("phone", sa.Text(), nullable=False),
         sa.Column("replied_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("message_id", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["message_id"], ["broadcast_messages.id"], name=op.f("fk_auto_replies_message_id")),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_auto_replies_user_id")),
         sa.PrimaryKeyConstraint("user_id", "phone", name=op.f("pk_auto_replies")),
     )
+    op.create_table(
+        "broadcasts",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("device_id", sa.Uuid(), nullable=False),
+        sa.Column("message_type", sa.Text(), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.Column("media_url", sa.Text(), nullable=True),
+        sa.Column("messages", sa.Integer(), nullable=False),
+        sa.Column("first_message_id", sa.BigInteger(), nullable=False),
+        sa.Column("last_message_id", sa.BigInteger(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=True),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("cancelled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(["device_id"], ["user_devices.id"], name=op.f("fk_broadcasts_device_id")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_broadcasts_user_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_broadcasts")),
+        sa.UniqueConstraint("user_id", "key", name=op.f("uq_broadcasts_user_id_key")),
+    )
+    op.create_index(op.f("ix_broadcasts_user_id_created_at"), "broadcasts", ["user_id", "created_at"])
     op.create_table(
         "webhooks",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -158,5 +181,5 @@ def downgrade() -> None:
         op.drop_column("whatsapp_messages", column)
     for column in ("auto_reply_minutes", "auto_reply"):
         op.drop_column("users", column)
-    for table in ("chat_media", "webhook_deliveries", "unlinkings", "pairings", "webhooks", "auto_replies"):
+    for table in ("chat_media", "webhook_deliveries", "unlinkings", "pairings", "webhooks", "broadcasts", "auto_replies"):
         op.drop_table(table)

@@ -11,14 +11,17 @@ from siaran.models.leads import Lead, Suppression, TargetStatus
 from siaran.models.linking import Pairing, PairingMethod, PairingStatus, Unlinking
 from siaran.models.media import Media
 from siaran.models.messages import (
+    BROADCASTS,
     ONE_OFF,
     AttemptOutcome,
+    Broadcast,
     BroadcastMessage,
     MessageAnalytics,
     MessageAttempt,
     MessageStatus,
     OneOffKey,
     UnmatchedReceipt,
+    broadcast_source,
     campaign_source,
     sequence_source,
 )
@@ -34,6 +37,7 @@ from siaran.models.sequences import (
 from siaran.models.webhooks import DeliveryStatus, Webhook, WebhookDelivery
 
 __all__ = [
+    "BROADCASTS",
     "ONE_OFF",
     "Activity",
     "ApiKey",
@@ -41,6 +45,7 @@ __all__ = [
     "AuditEntry",
     "AutoReply",
     "Base",
+    "Broadcast",
     "BroadcastMessage",
     "Campaign",
     "CampaignCount",
@@ -90,6 +95,7 @@ __all__ = [
     "UserSession",
     "Webhook",
     "WebhookDelivery",
+    "broadcast_source",
     "campaign_source",
     "sequence_source",
 ]

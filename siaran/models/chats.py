@@ -100,13 +100,14 @@ class ChatMedia(Owned, Base):
 
 
 class AutoReply(Owned, Base):
-    """When a contact was last answered automatically."""
+    """When a contact was last answered automatically, and by which message."""
 
     __tablename__ = "auto_replies"
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), primary_key=True)
     phone: Mapped[str] = mapped_column(primary_key=True)
     replied_at: Mapped[datetime]
+    message_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("broadcast_messages.id"))
 
 
 class IncomingMessage(Owned, Base):

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from siaran.models.base import Base, BigId, CreatedAt, Owned, TextEnum, one_of
+from siaran.models.base import Base, BigId, CreatedAt, Owned, TextEnum, Uuid, one_of
 
 
 class MessageStatus(StrEnum):
@@ -48,12 +48,21 @@ def sequence_source(sequence_id: UUID) -> str:
     return f"sequence:{sequence_id}"
 
 
-class BroadcastMessage(Owned, Base):
-    """One recipient of one campaign, of one step, or of a one-off message.
+BROADCASTS = "broadcast:", "broadcast;"
+"""What the sources of broadcasts lie between."""
 
-    `content` and `media_url` are set for one-off messages only: campaigns and steps are rendered at the claim, so that an edit
-    reaches everyone who has not been sent to, and every attempt keeps what it transmitted. `ignores_opt_out` marks the one
-    message that a contact still gets after opting out: the confirmation.
+
+def broadcast_source(broadcast_id: UUID) -> str:
+    """The `source` of a broadcast's messages."""
+    return f"{BROADCASTS[0]}{broadcast_id}"
+
+
+class BroadcastMessage(Owned, Base):
+    """One recipient of one campaign, of one step, of a broadcast, or of a one-off message.
+
+    `content` and `media_url` are set for one-off messages and broadcasts only: campaigns and steps are read at the claim, so
+    that an edit reaches everyone who has not been sent to, and every attempt keeps what it transmitted. `ignores_opt_out` marks
+    the one message that a contact still gets after opting out: the confirmation.
     """
 
     __tablename__ = "broadcast_messages"
@@ -168,6 +177,30 @@ class OneOffKey(Owned, Base):
     digest: Mapped[bytes]
     message_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("broadcast_messages.id"))
     created_at: Mapped[CreatedAt]
+
+
+class Broadcast(Owned, Base):
+    """One message to a list of numbers, from one device: rows of the ledger of its own source, between two ids.
+
+    `key` is the caller's own name for it, `digest` is of what was asked under that name.
+    """
+
+    __tablename__ = "broadcasts"
+
+    id: Mapped[Uuid]
+    device_id: Mapped[UUID] = mapped_column(ForeignKey("user_devices.id"))
+    message_type: Mapped[str]
+    content: Mapped[str]
+    media_url: Mapped[str | None]
+    messages: Mapped[int]
+    first_message_id: Mapped[int] = mapped_column(BigInteger)
+    last_message_id: Mapped[int] = mapped_column(BigInteger)
+    key: Mapped[str | None]
+    digest: Mapped[bytes]
+    cancelled_at: Mapped[datetime | None]
+    created_at: Mapped[CreatedAt]
+
+    __table_args__ = (UniqueConstraint("user_id", "key"), Index(None, "user_id", "created_at"))
 
 
 class UnmatchedReceipt(Owned, Base):

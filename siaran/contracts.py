@@ -15,6 +15,9 @@ BULK_QUEUE = "siaran:bulk"
 IMPORT_QUEUE = "siaran:imports"
 """The task queue of imports: each takes a thread for minutes, and must not take the place of what moves lanes and campaigns."""
 
+WEBHOOK_QUEUE = "siaran:webhooks"
+"""The task queue of deliveries to webhooks: each waits for somebody else's server, and must keep nothing of ours waiting."""
+
 STEP_QUEUE = "siaran:steps"
 """The task queue of contacts' walks through sequences, workflows and activities alike.
 
@@ -51,6 +54,11 @@ def sequence_workflow_id(sequence_id: UUID) -> str:
 def enrollment_workflow_id(sequence_id: UUID, lead_id: int) -> str:
     """The id of the workflow of one contact's walk through a sequence."""
     return f"enrollment:{sequence_id}:{lead_id}"
+
+
+def webhook_workflow_id(target: str) -> str:
+    """The id of the workflow that delivers to one address for one user; `target` is as in `webhook_deliveries`."""
+    return f"webhook:{target}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,3 +297,35 @@ class StepRetry:
     enrollment_id: int
     user_id: UUID
     message_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookReach:
+    """How an address has answered lately, as one round of deliveries tells the next.
+
+    `failing` are deliveries that failed since the last success, a few of them; `holds` counts the pauses that were made for all
+    of the address's deliveries since then, and `held_until_at` ends the present one.
+    """
+
+    failing: tuple[int, ...] = ()
+    holds: int = 0
+    held_until_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookInput:
+    """Delivers, or goes on delivering, what is pending for one address of one user."""
+
+    user_id: UUID
+    target: str
+    reach: WebhookReach = WebhookReach()
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRound:
+    """What a round of deliveries did; the next one is due at `next_at`, None when nothing is pending."""
+
+    delivered: int
+    failed: int
+    reach: WebhookReach
+    next_at: datetime | None = None

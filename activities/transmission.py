@@ -30,6 +30,7 @@ from siaran.ledger.claims import Claim
 from siaran.ledger.records import Record
 from siaran.ledger.settlement import OUTCOME_UNKNOWN, OpenClaim, message_status, note_whatsapp_id
 from siaran.media import media_content, referenced_id
+from siaran.message_contents import is_content
 from siaran.models import AttemptOutcome, MessageStatus
 
 log = structlog.get_logger()
@@ -72,6 +73,8 @@ class Transmitter:
             return await self._end(_impossible(base, claim.message_type), None)
         if claim.message_type == MessageType.TEXT and not claim.content.strip():
             return await self._end(_blank(base), None)
+        if not is_content(claim.message_type, claim.content):
+            return await self._end(_unreadable(base), None)
         body = Body(MessageType(claim.message_type), claim.content, claim.media_url, self._media_reader(claim))
         try:
             result = await self.transport.send(claim.device_id, claim.phone, body, key)
@@ -186,6 +189,16 @@ def _impossible(base: Record, message_type: str) -> Record:
         outcome=AttemptOutcome.NOT_ATTEMPTED,
         error_code="unsupported_type",
         error_message=f"Messages of type {message_type} cannot be sent.",
+    )
+
+
+def _unreadable(base: Record) -> Record:
+    return replace(
+        base,
+        status=MessageStatus.FAILED,
+        outcome=AttemptOutcome.NOT_ATTEMPTED,
+        error_code="unsupported_content",
+        error_message="What this message carries cannot be read.",
     )
 
 

@@ -78,7 +78,7 @@ _STANDING = text("""
         SELECT s.source, head.scheduled_at, head.recipient_phone,
             (head.campaign_id IS NULL OR c.status IN ('sending', 'waiting'))
                 AND (head.sequence_id IS NULL OR q.status = 'active') AS is_under_way,
-            s.source <> '!' AND coalesce(c.device_strategy, q.device_strategy, '') <> 'owner'
+            coalesce(c.device_strategy, q.device_strategy, 'owner') <> 'owner'
                 AND coalesce(c.device_id, q.device_id) IS NULL AS is_movable
         FROM sources s
         CROSS JOIN LATERAL (

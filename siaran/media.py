@@ -16,7 +16,17 @@ from sqlalchemy.orm import undefer
 from siaran.errors import Conflict, Invalid, NotFound
 from siaran.gateway.interface import MediaFile
 from siaran.media_types import MediaType
-from siaran.models import ONE_OFF, BroadcastMessage, Campaign, CampaignStatus, Device, Media, MessageStatus, SequenceStep
+from siaran.models import (
+    BROADCASTS,
+    ONE_OFF,
+    BroadcastMessage,
+    Campaign,
+    CampaignStatus,
+    Device,
+    Media,
+    MessageStatus,
+    SequenceStep,
+)
 from siaran.models import Sequence as Project
 from siaran.tenancy import get_owned, select_owned
 
@@ -137,7 +147,7 @@ async def delete_media(session: AsyncSession, user_id: UUID, media_id: UUID) -> 
             SequenceStep.sequence_id == Project.id,
             Project.deleted_at.is_(None),
         ),
-        "a message that is still to be sent": or_(*(_is_open_one_off(user_id, reference, status) for status in OPEN)),
+        "a message that is still to be sent": or_(*(_is_open_message(user_id, reference, status) for status in OPEN)),
     }
     for what, uses in users.items():
         if await session.scalar(select(uses)):
@@ -145,12 +155,12 @@ async def delete_media(session: AsyncSession, user_id: UUID, media_id: UUID) -> 
     await session.delete(media)
 
 
-def _is_open_one_off(user_id: UUID, reference: str, status: MessageStatus) -> ColumnElement[bool]:
-    """Whether one uses the file; by device, because the indexes of open messages are."""
+def _is_open_message(user_id: UUID, reference: str, status: MessageStatus) -> ColumnElement[bool]:
+    """Whether a one-off message or a broadcast's uses the file; by device, because the indexes of open messages are."""
     return exists().where(
         BroadcastMessage.user_id == user_id,
         BroadcastMessage.device_id.in_(select(Device.id).where(Device.user_id == user_id)),
-        BroadcastMessage.source == ONE_OFF,
+        or_(BroadcastMessage.source == ONE_OFF, BroadcastMessage.source.between(*BROADCASTS)),
         BroadcastMessage.status == status,
         BroadcastMessage.media_url == reference,
     )

@@ -1,4 +1,4 @@
-"""What a file is, told by its bytes: the images, videos and documents that WhatsApp takes, and how large they may be."""
+"""What a file is, told by its bytes: the images, videos, audio and documents that WhatsApp takes, and how large they may be."""
 
 import zipfile
 from dataclasses import dataclass
@@ -16,17 +16,23 @@ class MediaKind(StrEnum):
 
     IMAGE = "image"
     VIDEO = "video"
+    AUDIO = "audio"
     DOCUMENT = "document"
 
 
 MEGABYTE = 2**20
 
-MAX_BYTES = {MediaKind.IMAGE: 5 * MEGABYTE, MediaKind.VIDEO: 16 * MEGABYTE, MediaKind.DOCUMENT: 32 * MEGABYTE}
+MAX_BYTES = {
+    MediaKind.IMAGE: 5 * MEGABYTE,
+    MediaKind.VIDEO: 16 * MEGABYTE,
+    MediaKind.AUDIO: 16 * MEGABYTE,
+    MediaKind.DOCUMENT: 32 * MEGABYTE,
+}
 """What WhatsApp's own business interface takes, but for documents: its 100 MB are more than anyone loads from a campaign."""
 
 LARGEST = max(MAX_BYTES.values())
 
-_ONE = {MediaKind.IMAGE: "an image", MediaKind.VIDEO: "a video", MediaKind.DOCUMENT: "a document"}
+_ONE = {MediaKind.IMAGE: "an image", MediaKind.VIDEO: "a video", MediaKind.AUDIO: "audio", MediaKind.DOCUMENT: "a document"}
 
 MAX_PIXELS = 40_000_000
 """Of an image: a small file can hold more than memory does."""
@@ -42,9 +48,19 @@ _OLD_OFFICE = {
     ".ppt": "application/vnd.ms-powerpoint",
 }
 _TEXTS = {".txt": "text/plain", ".csv": "text/csv"}
+_AUDIO = (
+    (b"ID3", "audio/mpeg", ".mp3"),
+    (b"\xff\xfb", "audio/mpeg", ".mp3"),
+    (b"\xff\xf3", "audio/mpeg", ".mp3"),
+    (b"\xff\xf2", "audio/mpeg", ".mp3"),
+    (b"\xff\xf1", "audio/aac", ".aac"),
+    (b"\xff\xf9", "audio/aac", ".aac"),
+    (b"#!AMR", "audio/amr", ".amr"),
+)
+_AUDIO_BRANDS = (b"M4A", b"M4B")
 _VIDEO_BRANDS = (b"iso", b"mp4", b"avc1", b"dash", b"M4V", b"MSNV", b"mmp4", b"3gp", b"3g2")
 
-ACCEPTED = "JPEG or PNG image, MP4 or 3GP video, or PDF, Word, Excel, PowerPoint, TXT or CSV document"
+ACCEPTED = "JPEG or PNG image, MP4 or 3GP video, MP3, M4A, AAC, AMR or Ogg Opus audio, or PDF, Word, Excel, PowerPoint, TXT or CSV document"
 
 
 class UnusableMedia(SiaranError):
@@ -65,7 +81,7 @@ class MediaType:
 def kind_of(mime_type: str) -> MediaKind:
     """What a stored file is sent as unless someone asks for a document."""
     family = mime_type.partition("/")[0]
-    return MediaKind(family) if family in {"image", "video"} else MediaKind.DOCUMENT
+    return MediaKind(family) if family in {"image", "video", "audio"} else MediaKind.DOCUMENT
 
 
 def detect_media(content: bytes, file_name: str, declared: str = "") -> MediaType:
@@ -93,7 +109,9 @@ def _detect(content: bytes, suffix: str, declared: str) -> MediaType:
         _check_image(content, "PNG")
         return MediaType(MediaKind.IMAGE, "image/png", ".png")
     if content[4:8] == b"ftyp":
-        return _video(content)
+        return _film(content, is_audio=suffix == ".m4a" or declared.startswith("audio/"))
+    if (audio := _audio(content)) is not None:
+        return audio
     if content.startswith(b"%PDF-"):
         return MediaType(MediaKind.DOCUMENT, "application/pdf", ".pdf")
     if content.startswith(b"PK\x03\x04"):
@@ -121,12 +139,27 @@ def _check_image(content: bytes, form: str) -> None:
         raise UnusableMedia(f"is a damaged {form} image") from error
 
 
-def _video(content: bytes) -> MediaType:
+def _audio(content: bytes) -> MediaType | None:
+    for beginning, mime_type, suffix in _AUDIO:
+        if content.startswith(beginning):
+            return MediaType(MediaKind.AUDIO, mime_type, suffix)
+    if content.startswith(b"OggS"):
+        # Phones play nothing else that an Ogg file may hold.
+        if b"OpusHead" not in content[:100]:
+            raise UnusableMedia("is an Ogg file without Opus audio")
+        return MediaType(MediaKind.AUDIO, "audio/ogg; codecs=opus", ".ogg")
+    return None
+
+
+def _film(content: bytes, *, is_audio: bool) -> MediaType:
+    """A video, or a sound recording in the same form, which often only its name or declared type tells apart."""
     brand = content[8:12]
-    if not brand.startswith(_VIDEO_BRANDS):
+    if not brand.startswith(_VIDEO_BRANDS + _AUDIO_BRANDS):
         raise UnusableMedia(f"is no {ACCEPTED}")
     if b"moov" not in _boxes(content):
         raise UnusableMedia("is a damaged video")
+    if is_audio or brand.startswith(_AUDIO_BRANDS):
+        return MediaType(MediaKind.AUDIO, "audio/mp4", ".m4a")
     if brand.startswith(b"3g"):
         return MediaType(MediaKind.VIDEO, "video/3gpp", ".3gp")
     return MediaType(MediaKind.VIDEO, "video/mp4", ".mp4")

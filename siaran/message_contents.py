@@ -1,10 +1,13 @@
-"""What locations, contact cards and polls say: kept in the ledger as JSON, and checked before they get there."""
+"""What messages carry that is neither text nor a file: kept in the ledger as JSON, and checked before they get there."""
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
+from siaran.gateway.interface import MessageType
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
+OptionalLine = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255, pattern=r"^[^\x00]*$")]
 
 
 class Location(BaseModel):
@@ -14,8 +17,13 @@ class Location(BaseModel):
 
     latitude: float = Field(ge=-90, le=90)
     longitude: float = Field(ge=-180, le=180)
-    name: str = Field("", max_length=255)
-    address: str = Field("", max_length=255)
+    name: OptionalLine = ""
+    address: OptionalLine = ""
+
+    def describe(self) -> str:
+        """The place in words."""
+        degrees = f"{self.latitude:.6f}, {self.longitude:.6f}"
+        return "Location: " + ", ".join(part for part in (self.name, self.address, degrees) if part)
 
 
 class ContactCard(BaseModel):
@@ -25,6 +33,10 @@ class ContactCard(BaseModel):
 
     name: Line
     phone: str = Field(pattern=r"^\d{6,15}$")
+
+    def describe(self) -> str:
+        """The card in words."""
+        return f"Contact: {self.name}, +{self.phone}"
 
 
 class Poll(BaseModel):
@@ -43,3 +55,40 @@ class Poll(BaseModel):
         if self.selectable > len(self.options):
             raise ValueError("selectable is larger than the number of options")
         return self
+
+    def describe(self) -> str:
+        """The poll in words, an option a line."""
+        return "\n".join([f"Poll: {self.question}", *(f"- {option}" for option in self.options)])
+
+
+Content = Location | ContactCard | Poll
+
+CONTENTS: dict[str, type[Content]] = {
+    MessageType.LOCATION: Location,
+    MessageType.CONTACT: ContactCard,
+    MessageType.POLL: Poll,
+}
+"""What the JSON of a message of these types is."""
+
+
+def is_content(message_type: str, text: str) -> bool:
+    """Whether a transport can read what a message of this type carries; a text, or a caption, is anything."""
+    kind = CONTENTS.get(message_type)
+    if kind is None:
+        return True
+    try:
+        kind.model_validate_json(text)
+    except ValidationError:
+        return False
+    return True
+
+
+def describe_content(message_type: str, text: str) -> str:
+    """What people read in place of a message's JSON; a text or caption, and what cannot be read, as it stands."""
+    kind = CONTENTS.get(message_type)
+    if kind is None:
+        return text
+    try:
+        return kind.model_validate_json(text).describe()
+    except ValidationError:
+        return text

@@ -11,6 +11,12 @@ from siaran.media_types import MediaKind, kind_of
 TEXT = "text"
 
 
+def kind_of_attachment(mime_type: str) -> MediaKind:
+    """What campaigns and steps send a file as unless told otherwise: audio as a document."""
+    kind = kind_of(mime_type)
+    return MediaKind.DOCUMENT if kind is MediaKind.AUDIO else kind
+
+
 async def fit_message_type(
     session: AsyncSession, user_id: UUID, media_url: str | None, *, present: str, wanted: str | None, is_new: bool
 ) -> str:
@@ -27,7 +33,7 @@ async def fit_message_type(
     held: MediaKind | None = None
     if referenced_id(media_url) is not None and (is_new or asked):
         media = await find_media(session, user_id, media_url)
-        held = kind_of(media.mime_type)
+        held = kind_of_attachment(media.mime_type)
         if asked and asked not in {held, MediaKind.DOCUMENT}:
             raise Invalid.field("message_type", f"cannot be {asked}: image_url holds a {held} ({media.mime_type})")
     follows = held if is_new else None

@@ -15,6 +15,7 @@ from siaran.devices import get_device, is_linked
 from siaran.errors import Conflict, FieldError, Invalid, NotFound
 from siaran.gateway.interface import MEDIA_TYPES, MessageType
 from siaran.media import find_media, referenced_id
+from siaran.media_types import kind_of
 from siaran.models import (
     ONE_OFF,
     BroadcastMessage,
@@ -29,7 +30,7 @@ from siaran.models import (
     Suppression,
     User,
 )
-from siaran.phone import normalise_phone
+from siaran.recipients import read_recipient
 from siaran.rendering import check_template, render
 from siaran.tenancy import get_owned, select_owned
 
@@ -47,9 +48,11 @@ _LOOK_SECONDS_AT_MOST = 0.5
 class OneOff:
     """What is to be sent to one number, once.
 
-    `phone` is in any form. `text` is the text or the caption; with `is_template` its fields are filled in from the lead of that
-    number, or from the user where there is none. `media_url` is a reference to the user's media. Without `device_id` the
-    device is chosen. `key` is the caller's own name for the message: asked for again under it, nothing is sent again.
+    `phone` is in any form, or an address of WhatsApp's. `text` is the text, the caption, or the JSON of a location, contact or
+    poll; with `is_template` its fields are filled in from the lead of that number, or from the user where there is none.
+    `media_url` is a reference to the user's media, or the URL of a file that is fetched before it is queued. Without a
+    `device_id` the device is chosen, or, with `only_device`, is the only one there is. `key` is the caller's own name for the
+    message: asked for again under it, nothing is sent again. `text_field` and `media_field` are what the caller calls the two.
     """
 
     phone: str
@@ -57,8 +60,19 @@ class OneOff:
     message_type: str = MessageType.TEXT
     media_url: str | None = None
     device_id: UUID | None = None
+    only_device: bool = False
     is_template: bool = False
     key: str | None = None
+    text_field: str = "message"
+    media_field: str = "image_url"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a message would go: from which device to which phone."""
+
+    device: Device
+    phone: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +88,35 @@ class MessageNow:
         return self.message.status not in OPEN
 
 
+async def check_one_off(session: AsyncSession, user_id: UUID, wanted: OneOff, *, country: str, now: datetime) -> Route | None:
+    """Where a message would go, before anything is done for it; None when its key is taken already.
+
+    Raises what `queue_one_off` does. A file that is not stored yet may be anything.
+    """
+    if wanted.key is not None:
+        taken = select_owned(OneOffKey, user_id).where(OneOffKey.key == wanted.key)
+        if await session.scalar(taken) is not None:
+            return None
+    phone = read_recipient(wanted.phone, country)
+    await _check(session, user_id, wanted, phone, wanted.media_url)
+    return Route(await choose_device(session, user_id, wanted.device_id, now, only=wanted.only_device), phone)
+
+
 async def queue_one_off(
-    session: AsyncSession, user_id: UUID, wanted: OneOff, *, country: str, now: datetime
+    session: AsyncSession, user_id: UUID, wanted: OneOff, *, country: str, now: datetime, kept_url: str | None = None
 ) -> BroadcastMessage:
     """Write a one-off message into the ledger; the caller commits and then wakes the lane of its device.
 
-    `country` is where local numbers are dialled. Raises `Invalid` naming the field that is wrong, among them the phone of a
-    contact who has opted out, and `Conflict` when no device can ever send it, or when its key stands for another message.
+    `country` is where local numbers are dialled, `kept_url` the reference of a file that was fetched from its URL. Raises
+    `Invalid` naming the field that is wrong, among them the phone of a contact who has opted out, and `Conflict` when no device
+    can ever send it, or when its key stands for another message.
     """
     if (known := await _find_key(session, user_id, wanted)) is not None:
         return known
-    phone = normalise_phone(wanted.phone, country)
-    await _check(session, user_id, wanted, phone)
-    device = await _choose_device(session, user_id, wanted.device_id, now)
+    phone = read_recipient(wanted.phone, country)
+    media_url = kept_url or wanted.media_url
+    await _check(session, user_id, wanted, phone, media_url)
+    device = await choose_device(session, user_id, wanted.device_id, now, only=wanted.only_device)
     name, niche = await _recipient(session, user_id, phone, stand_in=wanted.is_template)
     message = BroadcastMessage(
         user_id=user_id,
@@ -97,7 +127,7 @@ async def queue_one_off(
         recipient_niche=niche,
         message_type=str(wanted.message_type),
         content=wanted.text,
-        media_url=wanted.media_url,
+        media_url=media_url,
         status=MessageStatus.PENDING,
         scheduled_at=now,
         created_at=now,
@@ -143,30 +173,42 @@ async def wait_for_end(sessions: SessionMaker, user_id: UUID, message_id: int, *
         pause = min(pause * 1.2, _LOOK_SECONDS_AT_MOST)
 
 
-async def _check(session: AsyncSession, user_id: UUID, wanted: OneOff, phone: str) -> None:
+async def _check(session: AsyncSession, user_id: UUID, wanted: OneOff, phone: str, media_url: str | None) -> None:
     """Raise `Invalid` with everything that is wrong with what is to be sent."""
     errors = []
     if wanted.message_type not in set(MessageType):
         errors.append(FieldError("message_type", f"must be one of {', '.join(MessageType)}"))
     if wanted.message_type == MessageType.TEXT and not wanted.text.strip():
-        errors.append(FieldError("message", "is empty"))
+        errors.append(FieldError(wanted.text_field, "is empty"))
     if len(wanted.text) > MAX_TEXT or "\0" in wanted.text:
-        errors.append(FieldError("message", f"must have at most {MAX_TEXT} characters, none of them NUL"))
-    if wanted.message_type in MEDIA_TYPES and wanted.media_url is None:
-        errors.append(FieldError("image_url", f"is required for {wanted.message_type}"))
+        errors.append(FieldError(wanted.text_field, f"must have at most {MAX_TEXT} characters, none of them NUL"))
+    if wanted.message_type in MEDIA_TYPES and media_url is None:
+        errors.append(FieldError(wanted.media_field, f"is required for {wanted.message_type}"))
     if wanted.is_template:
         check_template(wanted.text)
-    if referenced_id(wanted.media_url) is not None:
-        await find_media(session, user_id, wanted.media_url or "")
-    opted_out: ColumnElement[bool] = and_(Suppression.phone == phone, Suppression.lifted_at.is_(None))
-    if await session.scalar(select_owned(Suppression, user_id).where(opted_out).limit(1)) is not None:
+    if referenced_id(media_url) is not None:
+        media = await find_media(session, user_id, media_url or "", wanted.media_field)
+        kind = kind_of(media.mime_type)
+        if wanted.message_type not in {kind, MessageType.DOCUMENT}:
+            errors.append(
+                FieldError(wanted.media_field, f"holds {media.mime_type}, which cannot go out as {wanted.message_type}")
+            )
+    if await is_opted_out(session, user_id, phone):
         errors.append(FieldError("phone", "has opted out of your messages"))
     if errors:
         raise Invalid(errors)
 
 
-async def _choose_device(session: AsyncSession, user_id: UUID, device_id: UUID | None, now: datetime) -> Device:
-    """The device asked for, or the one whose turn it is."""
+async def is_opted_out(session: AsyncSession, user_id: UUID, phone: str) -> bool:
+    """Whether the contact asked the user to be left alone."""
+    in_force: ColumnElement[bool] = and_(Suppression.phone == phone, Suppression.lifted_at.is_(None))
+    return await session.scalar(select_owned(Suppression, user_id).where(in_force).limit(1)) is not None
+
+
+async def choose_device(
+    session: AsyncSession, user_id: UUID, device_id: UUID | None, now: datetime, *, only: bool = False
+) -> Device:
+    """The device asked for, never another; without one, that whose turn it is, or with `only` the only linked one."""
     if device_id is not None:
         try:
             device = await get_device(session, user_id, device_id)
@@ -175,14 +217,16 @@ async def _choose_device(session: AsyncSession, user_id: UUID, device_id: UUID |
         if not is_linked(device):
             raise Conflict("the device is not linked; link it first")
         return device
-    chosen = await session.scalar(_next_device(user_id, now))
-    if chosen is None:
+    found = (await session.scalars(_next_devices(user_id, now).limit(2))).all()
+    if not found:
         raise Conflict("no device is linked; link one first")
-    return chosen
+    if only and len(found) > 1:
+        raise Invalid.field("device_id", "is required: you have several devices")
+    return found[0]
 
 
-def _next_device(user_id: UUID, now: datetime) -> Select[Device]:
-    """The device whose turn it is: one that can send, on which the fewest one-offs wait, and which is free first."""
+def _next_devices(user_id: UUID, now: datetime) -> Select[Device]:
+    """Devices as their turn is: those that can send, on which the fewest one-offs wait, and which are free first."""
     can_send = and_(
         Device.status == DeviceStatus.ONLINE,
         Host.id.is_not(None),
@@ -211,7 +255,6 @@ def _next_device(user_id: UUID, now: datetime) -> Select[Device]:
             Device.status.not_in([DeviceStatus.LOGGED_OUT, DeviceStatus.BANNED]),
         )
         .order_by(can_send.desc(), waiting, free_at.asc().nulls_first(), Device.created_at, Device.id)
-        .limit(1)
     )
 
 

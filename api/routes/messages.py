@@ -13,6 +13,7 @@ from api.context import ContextDep
 from api.envelope import Envelope, success
 from siaran.campaigns import get_campaign
 from siaran.lanes import wake_lanes
+from siaran.message_contents import describe_content
 from siaran.models import MessageStatus
 from siaran.one_off import MAX_KEY, MessageNow, OneOff, get_message, queue_one_off, wait_for_end
 
@@ -59,6 +60,7 @@ class MessageView(BaseModel):
     def of(cls, now: MessageNow) -> "MessageView":
         """A message with its last attempt."""
         row, attempt = now.message, now.attempt
+        content = attempt.content if attempt else row.content
         return cls(
             message_id=row.id,
             campaign_id=row.campaign_id,
@@ -67,7 +69,7 @@ class MessageView(BaseModel):
             phone=row.recipient_phone,
             status=row.status,
             message_type=row.message_type,
-            text=attempt.content if attempt else row.content,
+            text=None if content is None else describe_content(row.message_type, content),
             media_url=attempt.media_url if attempt else row.media_url,
             error_code=row.error_code,
             error_message=row.error_message,

@@ -16,7 +16,7 @@ from siaran.campaigns import get_campaign
 from siaran.errors import Invalid
 from siaran.lead_fields import clean_niche
 from siaran.media import find_media, referenced_id
-from siaran.media_types import kind_of
+from siaran.message_types import kind_of_attachment
 from siaran.models import MessageStatus, TargetStatus
 from siaran.previews import MOST, Shown, preview_campaign, preview_text
 from siaran.public_addresses import is_web_url
@@ -93,7 +93,7 @@ async def _type_of(session: AsyncSession, user: UserDep, image_url: str | None, 
         if not is_web_url(image_url):
             raise Invalid.field("image_url", "must begin with https:// or http:// and name a host")
         return wanted if wanted not in {None, "text"} and wanted else "image"
-    kind = kind_of((await find_media(session, user.id, image_url)).mime_type)
+    kind = kind_of_attachment((await find_media(session, user.id, image_url)).mime_type)
     return "document" if wanted == "document" else kind.value
 
 

@@ -14,8 +14,8 @@ BATCH = 1000
 """Rows moved in one transaction: their locks are short, and a claim that meets them skips them."""
 
 # A campaign's messages are due as soon as it is, whatever a restricted device had put them off to.
-# Rows that are bound to their device (strategy `owner`, a campaign of one device) wait for it. A device that is there and
-# merely restricted keeps what goes to chats it has.
+# Rows that are bound to their device (strategy `owner`, a campaign of one device, what belongs to no campaign or sequence) wait
+# for it. A device that is there and merely restricted keeps what goes to chats it has.
 _MOVE = text("""
     WITH targets AS MATERIALIZED (
         SELECT d.id, row_number() OVER (ORDER BY d.id) - 1 AS position, count(*) OVER () AS total
@@ -53,7 +53,7 @@ _GIVE_UP = text("""
         LEFT JOIN campaigns c ON c.id = m.campaign_id
         LEFT JOIN sequences q ON q.id = m.sequence_id
         WHERE m.device_id = :device AND m.user_id = :user AND m.status = 'pending'
-            AND (m.source = '!' OR coalesce(c.device_strategy, q.device_strategy) = 'owner'
+            AND (coalesce(c.device_strategy, q.device_strategy, 'owner') = 'owner'
                 OR coalesce(c.device_id, q.device_id) IS NOT NULL)
         ORDER BY m.id LIMIT :batch
         FOR UPDATE OF m SKIP LOCKED

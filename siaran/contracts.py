@@ -31,6 +31,11 @@ def device_queue(device_id: UUID) -> str:
     return f"device:{device_id}"
 
 
+def host_queue(host_id: int) -> str:
+    """The task queue on which a host answers reads: number checks, contacts, pictures."""
+    return f"host:{host_id}"
+
+
 def device_workflow_id(device_id: UUID) -> str:
     """The id of a device's lane workflow."""
     return f"device:{device_id}"
@@ -129,6 +134,14 @@ class SendInput:
 
     device_id: UUID
     user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class HostRead:
+    """One read of a device; question and answer pass through Redis under the token."""
+
+    device_id: UUID
+    token: str
 
 
 class SliceEnd(StrEnum):

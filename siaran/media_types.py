@@ -60,7 +60,8 @@ _AUDIO = (
 _AUDIO_BRANDS = (b"M4A", b"M4B")
 _VIDEO_BRANDS = (b"iso", b"mp4", b"avc1", b"dash", b"M4V", b"MSNV", b"mmp4", b"3gp", b"3g2")
 
-ACCEPTED = "JPEG or PNG image, MP4 or 3GP video, MP3, M4A, AAC, AMR or Ogg Opus audio, or PDF, Word, Excel, PowerPoint, TXT or CSV document"
+_RECORDINGS = "MP3, M4A, AAC, AMR or Ogg Opus audio"
+ACCEPTED = f"JPEG or PNG image, MP4 or 3GP video, {_RECORDINGS}, or PDF, Word, Excel, PowerPoint, TXT or CSV document"
 
 
 class UnusableMedia(SiaranError):

@@ -16,6 +16,8 @@ from siaran.lanes import wake_lanes
 from siaran.ledger.settlement import sweep_stale_claims
 from siaran.sequence_signals import nudge_sequence
 from siaran.temporal import nudge_campaign, request_retry, restart_lanes, signal_lanes
+from siaran.webhook_outbox import forgotten_webhooks, prune_deliveries
+from siaran.webhook_signals import nudge_webhooks
 
 LATE = timedelta(seconds=30)
 """What should have begun this long ago has been forgotten by somebody."""
@@ -113,9 +115,11 @@ class SweepActivities:
             stale = await sweep_stale_claims(session, now)
         async with self._use.sessions.begin() as session:
             await forget_incoming(session, now)
+            await prune_deliveries(session, now)
         async with self._use.sessions() as session:
             campaigns = (await session.execute(_CAMPAIGNS, late)).all()
             sequences = await forgotten_sequences(session, now)
+            webhooks = await forgotten_webhooks(session, late["late"], most=MOST)
             retries = (await session.execute(_RETRIES, {"late": late["late"]})).all()
             forgotten = {"late": late["late"], "most": MOST, "not_for_one_offs": NOT_FOR_ONE_OFFS}
             asleep: list[UUID] = list((await session.execute(_ASLEEP, forgotten)).scalars())
@@ -129,6 +133,7 @@ class SweepActivities:
             await request_retry(self._use.client, RetryInput(retry.campaign_id, retry.user_id, retry.id))
         for sequence in sequences:
             await nudge_sequence(self._use.client, sequence)
+        nudge_webhooks(self._use.client, webhooks)
         activity.heartbeat()
         woken = await wake_lanes(self._use.sessions, self._use.client, self._use.redis, asleep)
         await signal_lanes(self._use.client, [LaneInput(lane.device_id, lane.user_id) for lane in silent])

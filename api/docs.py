@@ -43,6 +43,7 @@ TAGS = [
     {"name": "messages", "description": "Single messages: test sends, and what became of a message."},
     {"name": "analytics", "description": "What was sent, received, read and replied, day by day."},
     {"name": "activity", "description": "The log of what happened to your campaigns, devices and leads."},
+    {"name": "webhooks", "description": "Addresses that are told of messages, receipts and other events."},
     {"name": "workers", "description": "The lanes in which devices send."},
     {"name": "system", "description": "Health, status and metrics."},
 ]

@@ -23,6 +23,10 @@ class ForbiddenTarget(SiaranError):
     code = "FORBIDDEN_TARGET"
 
 
+class UnknownHost(ForbiddenTarget):
+    """The URL's host cannot be found."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A host and port of a URL, and the checked addresses that may be connected to: those and no others."""
@@ -71,15 +75,15 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
 async def find_target(host: str, port: int, *, allow_private: bool) -> Target:
     """Resolve a host once; the caller connects to one of the addresses found and does not resolve it again.
 
-    Raises `ForbiddenTarget` when any of its addresses is not public, unless `allow_private`, or when it has none.
+    Raises `ForbiddenTarget` when an address of it is not public, unless `allow_private`; `UnknownHost` when it has none.
     """
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise ForbiddenTarget(f"the host {host} cannot be found") from error
+        raise UnknownHost(f"the host {host} cannot be found") from error
     addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
     if not addresses:
-        raise ForbiddenTarget(f"the host {host} has no address")
+        raise UnknownHost(f"the host {host} has no address")
     if not allow_private and not all(is_public(address) for address in addresses):
         raise ForbiddenTarget(f"the host {host} leads to an address that is not on the public internet")
     return Target(host, port, addresses)

@@ -1,4 +1,4 @@
-"""Events for webhooks: written to the outbox in the transaction of what they tell of, one row for each address that wants it."""
+"""Events for webhooks: written to the outbox in the transaction of what they tell of, one row for each address."""
 
 import hashlib
 import json
@@ -92,7 +92,11 @@ async def find_subscribers(
 
 
 async def announce(
-    session: AsyncSession, announcements: Sequence[Announcement], *, defaults: Sequence[str] = (), known: Subscribers | None = None
+    session: AsyncSession,
+    announcements: Sequence[Announcement],
+    *,
+    defaults: Sequence[str] = (),
+    known: Subscribers | None = None,
 ) -> None:
     """Write what happened for every address that wants to know; the caller commits, then calls `nudge_webhooks`.
 

@@ -68,13 +68,15 @@ def is_down(reach: WebhookReach) -> bool:
 def after_failure(reach: WebhookReach, delivery_id: int, now: datetime, draw: Draw, wait: timedelta | None) -> WebhookReach:
     """How the address stands after a failed delivery: left alone for a while when it is down, or has asked for it."""
     failing = reach.failing if delivery_id in reach.failing else (*reach.failing, delivery_id)[:DOWN_AFTER]
-    pause = wait
+    held_until_at = reach.held_until_at
     holds = reach.holds
-    if len(failing) >= DOWN_AFTER:
-        growing = min(FIRST_HOLD * 2 ** min(holds, 10), LONGEST_HOLD) * (0.8 + 0.4 * draw())
-        pause = max(growing, wait or growing)
+    if wait is not None:
+        held_until_at = max(now + wait, held_until_at or now)
+    if len(failing) >= DOWN_AFTER and reach.held_until_at is None:  # those that were under way beside it say nothing more
+        pause = min(FIRST_HOLD * 2 ** min(holds, 10), LONGEST_HOLD) * (0.8 + 0.4 * draw())
+        held_until_at = max(now + pause, held_until_at or now)
         holds += 1
-    return WebhookReach(failing, holds, None if pause is None else now + pause)
+    return WebhookReach(failing, holds, held_until_at)
 
 
 def asked_to_wait(answer: Answer, now: datetime) -> timedelta | None:

@@ -22,9 +22,10 @@ from activities.lanes import LaneActivities
 from activities.resources import Resources
 from activities.sequences import SequenceActivities
 from activities.sweeps import SweepActivities
+from activities.webhooks import WebhookActivities
 from siaran.cache import open_redis
 from siaran.clock import system_clock
-from siaran.contracts import BULK_QUEUE, IMPORT_QUEUE, STEP_QUEUE, WORKFLOW_QUEUE
+from siaran.contracts import BULK_QUEUE, IMPORT_QUEUE, STEP_QUEUE, WEBHOOK_QUEUE, WORKFLOW_QUEUE
 from siaran.db import open_database
 from siaran.logging import configure_logging
 from siaran.metrics import serve_metrics
@@ -37,10 +38,11 @@ from workflows.enrollment import EnrollmentWorkflow
 from workflows.imports import LeadImportWorkflow
 from workflows.sequence import SequenceWorkflow
 from workflows.sweep import SweepWorkflow
+from workflows.webhook import WebhookWorkflow
 
 log = structlog.get_logger()
 
-WORKFLOWS = [CampaignWorkflow, DeviceWorkflow, LeadImportWorkflow, SequenceWorkflow, SweepWorkflow]
+WORKFLOWS = [CampaignWorkflow, DeviceWorkflow, LeadImportWorkflow, SequenceWorkflow, SweepWorkflow, WebhookWorkflow]
 STEP_WORKFLOWS = [EnrollmentWorkflow]
 WORKFLOW_RUNNER = SandboxedWorkflowRunner(
     restrictions=SandboxRestrictions.default.with_passthrough_modules("siaran", "workflows")
@@ -49,6 +51,8 @@ ACTIVITIES_AT_ONCE = 40
 BULK_AT_ONCE = 8
 IMPORTS_AT_ONCE = 2
 """Each has a thread that parses, and 25 MB of phones for a million rows."""
+WEBHOOKS_AT_ONCE = 200
+"""Rounds of deliveries, each for one address: they wait for other people's servers, most of the time."""
 STEPS_AT_ONCE = 300
 """They wait for the next group commit, most of the time."""
 CACHED_ENROLLMENTS = 1_000
@@ -58,8 +62,8 @@ CACHED_WORKFLOWS = 12_000
 """Above the number of open lanes: a lane that falls out of the cache is replayed at its next event."""
 
 
-def make_workers(resources: Resources, enrollments: EnrollmentActivities) -> list[Worker]:
-    """The workers of a process: for workflows and short activities, for contacts of sequences, for bulk work, for imports."""
+def make_workers(resources: Resources, enrollments: EnrollmentActivities, webhooks: WebhookActivities) -> list[Worker]:
+    """The workers of a process: for workflows and short activities, contacts of sequences, bulk work, imports, webhooks."""
     lanes, campaigns = LaneActivities(resources), CampaignActivities(resources)
     imports = ImportActivities(resources)
     bulk: list[Callable[..., Any]] = [
@@ -115,6 +119,13 @@ def make_workers(resources: Resources, enrollments: EnrollmentActivities) -> lis
             max_concurrent_activities=IMPORTS_AT_ONCE,
             graceful_shutdown_timeout=drain,
         ),
+        Worker(
+            resources.client,
+            task_queue=WEBHOOK_QUEUE,
+            activities=[webhooks.deliver_webhooks],
+            max_concurrent_activities=WEBHOOKS_AT_ONCE,
+            graceful_shutdown_timeout=drain,
+        ),
     ]
 
 
@@ -124,7 +135,9 @@ async def work(resources: Resources) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         enrollments = EnrollmentActivities(resources)
         stack.push_async_callback(enrollments.close)
-        for worker in make_workers(resources, enrollments):
+        webhooks = WebhookActivities(resources)
+        stack.push_async_callback(webhooks.close)
+        for worker in make_workers(resources, enrollments, webhooks):
             await stack.enter_async_context(worker)
         yield
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from temporalio.common import RetryPolicy
 
-from siaran.contracts import BULK_QUEUE, IMPORT_QUEUE, WORKFLOW_QUEUE
+from siaran.contracts import BULK_QUEUE, IMPORT_QUEUE, WEBHOOK_QUEUE, WORKFLOW_QUEUE
 
 SEND_WINDOW_LIMIT = timedelta(seconds=300)
 """The longest slice of sends in one activity."""
@@ -47,6 +47,14 @@ IMPORT: dict[str, Any] = {**BULK, "task_queue": IMPORT_QUEUE, "heartbeat_timeout
 
 SWEEP: dict[str, Any] = {**BULK, "task_queue": WORKFLOW_QUEUE}
 """As `BULK`, but it waits behind nobody's campaign."""
+
+WEBHOOK: dict[str, Any] = {
+    **BULK,
+    "task_queue": WEBHOOK_QUEUE,
+    "start_to_close_timeout": timedelta(minutes=2),
+    "heartbeat_timeout": timedelta(seconds=15),
+}
+"""One round of deliveries. Of a worker that is killed, another repeats what was under way, under the same ids."""
 
 SEND: dict[str, Any] = {
     "schedule_to_start_timeout": timedelta(seconds=15),

@@ -30,6 +30,7 @@ from api.routes import (
     settings,
     system,
     users,
+    webhooks,
     workers,
 )
 
@@ -57,6 +58,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     admin_campaigns.router,
     media.router,
     messages.router,
+    webhooks.router,
     devices.router,
     linking.router,
     workers.router,

@@ -27,6 +27,9 @@ from siaran.ledger.endings import cancel_batch, retry_batch
 from siaran.models import Campaign, CampaignRetry, CampaignStatus
 from siaran.stop_loss import LOOK_EVERY, Outcomes, has_threshold, is_canary_out, outcomes_of, watch_until, why_stop
 from siaran.tenancy import get_owned, update_owned
+from siaran.webhook_events import targets_told
+from siaran.webhook_news import announce_campaign
+from siaran.webhook_signals import nudge_webhooks
 
 NO_DEVICE_INTERVAL = timedelta(seconds=10)
 UNDER_WAY = {CampaignStatus.SENDING, CampaignStatus.WAITING}
@@ -53,6 +56,7 @@ class CampaignActivities:
             )
             follows = action in {CampaignAction.FOLLOW, CampaignAction.REBALANCE} and row.status in UNDER_WAY
             forgotten = await forgotten_lanes(session, row.user_id, row.id) if follows else []
+        nudge_webhooks(self._use.client, targets_told(session))
         await wake_lanes(self._use.sessions, self._use.client, self._use.redis, forgotten)
         return plan
 
@@ -173,7 +177,18 @@ async def _go_on(
     row.status, row.status_reason = end_of(counts)
     row.completed_at = now
     note_campaign(session, row, row.status.value, success=counts.succeeded, failed=counts.failed, total=counts.total)
+    await announce_campaign(session, row, _ended(counts), now)
     return CampaignAction.END, None
+
+
+def _ended(counts: Totals) -> dict[str, int]:
+    return {
+        "total": counts.total,
+        "succeeded": counts.succeeded,
+        "failed": counts.failed,
+        "suppressed": counts.suppressed,
+        "cancelled": counts.cancelled,
+    }
 
 
 def _judge_canary(

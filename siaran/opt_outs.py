@@ -22,6 +22,7 @@ from siaran.models import Campaign, Device, Lead, Suppression
 from siaran.phone import InvalidPhone, normalise_phone
 from siaran.schedule import zone_of
 from siaran.tenancy import get_owned
+from siaran.webhook_news import announce_opt_outs
 
 MANUAL = "manual"
 REASON = "added by hand"
@@ -189,7 +190,9 @@ async def _suppress(session: AsyncSession, user_id: UUID, phones: Sequence[str],
     )
     rows = [{"user_id": user_id, "phone": phone, "reason": reason, "source": MANUAL, "created_at": now} for phone in phones]
     suppressed = set(await session.scalars(statement, rows))
-    await leave_on_opt_out(session, [(user_id, phone) for phone in sorted(suppressed)], now)
+    gone = [(user_id, phone) for phone in sorted(suppressed)]
+    await leave_on_opt_out(session, gone, now)
+    await announce_opt_outs(session, gone, now)
     return suppressed
 
 

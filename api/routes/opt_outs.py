@@ -25,6 +25,8 @@ from siaran.opt_outs import (
     lift_opt_out,
     list_opt_outs,
 )
+from siaran.webhook_events import targets_told
+from siaran.webhook_signals import nudge_webhooks
 
 router = APIRouter(tags=["opt-outs"])
 
@@ -124,6 +126,7 @@ async def create_opt_outs(body: NewOptOuts, user: UserDep, context: ContextDep) 
     """
     async with context.sessions.begin() as session:
         added = await add_opt_outs(session, user.id, body.phones, reason=body.reason, country=user.country, now=context.clock())
+    nudge_webhooks(context.temporal, targets_told(session))
     return success(AddedView.model_validate(added), f"{len(added.added):,} of {len(body.phones):,} phones opted out")
 
 
@@ -145,6 +148,7 @@ async def import_opt_outs(file: UploadDep, user: UserDep, context: ContextDep) -
             country=user.country,
             now=context.clock(),
         )
+    nudge_webhooks(context.temporal, targets_told(session))
     return success(AddedView.model_validate(added), f"{len(added.added):,} of {len(phones):,} phones opted out")
 
 

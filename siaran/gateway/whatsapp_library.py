@@ -43,7 +43,8 @@ def load_library() -> Library:
     from neonize.proto.waE2E import WAWebProtobufsE2E_pb2 as contents  # noqa: PLC0415
     from neonize.utils.enum import MediaType  # noqa: PLC0415
 
-    root.handlers, root.level = handlers, level
+    root.handlers = handlers
+    root.setLevel(level)
     logging.getLogger("neonize.utils.log").setLevel(logging.WARNING)  # the level of what its Go side logs, too
     return Library(NewAClient, events, contents, DeviceProps, MediaType, SendMessageError, NeonizeError)
 

@@ -7,7 +7,6 @@ from io import BytesIO
 from typing import Any
 
 from PIL import Image
-from pydantic import ValidationError
 
 from siaran.gateway.interface import Body, MediaFile, MessageType, Rejected
 from siaran.gateway.whatsapp_library import load_library
@@ -69,12 +68,12 @@ def preview_of(file: MediaFile) -> Preview | None:
 def build_message(body: Body, uploaded: Uploaded | None, key: bytes) -> Any:
     """The message (`waE2E.Message`) for a body and its file, with the key of the attempt as its secret.
 
-    Raises `Rejected` (`invalid_content`) if the JSON of a location, contact or poll cannot be read.
+    Raises `Rejected` (`invalid_content`) if the JSON of a location, contact or poll cannot be read, or a text is no Unicode.
     """
     contents = load_library().contents
     try:
         message = _media_message(body, uploaded) if uploaded else _plain_message(body)
-    except ValidationError as error:
+    except (ValueError, TypeError) as error:
         raise Rejected("invalid_content", retryable=False, detail=str(error)) from error
     message.MergeFrom(contents.Message(messageContextInfo=contents.MessageContextInfo(messageSecret=key)))
     return message

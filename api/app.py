@@ -10,6 +10,7 @@ from api.context import Context
 from api.csrf import CsrfMiddleware
 from api.docs import install_docs
 from api.middleware import BodyLimitMiddleware, RequestMiddleware
+from api.notices import Notices
 from api.problems import install_problems
 from api.routes import ROUTERS
 from api.temporal_ui import open_temporal_ui
@@ -35,7 +36,7 @@ async def open_context(settings: Settings, clock: Clock) -> AsyncIterator[Contex
         open_redis(settings) as redis,
         open_temporal_ui() as temporal_ui,
     ):
-        yield Context(settings, sessions, redis, temporal, temporal_ui, clock)
+        yield Context(settings, sessions, redis, temporal, temporal_ui, clock, Notices(redis))
 
 
 def create_app(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from redis.asyncio import Redis
 from temporalio.client import Client
 
+from api.notices import Notices
 from siaran.clock import Clock
 from siaran.db import SessionMaker
 from siaran.settings import Settings
@@ -27,6 +28,7 @@ class Context:
     temporal: Client
     temporal_ui: httpx.AsyncClient
     clock: Clock
+    notices: Notices
 
 
 def get_context(request: Request) -> Context:

@@ -26,3 +26,15 @@ async def _network(context: ContextDep) -> AsyncIterator[SimulatedNetwork]:
 
 
 NetworkDep = Annotated[SimulatedNetwork, Depends(_network)]
+
+
+async def _network_if_any(context: ContextDep) -> AsyncIterator[SimulatedNetwork | None]:
+    if context.settings.network_url is None:
+        yield None
+        return
+    async with open_network(context) as network:
+        yield network
+
+
+OptionalNetworkDep = Annotated[SimulatedNetwork | None, Depends(_network_if_any)]
+"""The network for an endpoint that also serves devices of real accounts; None where none is set up."""

@@ -11,7 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from siaran.activity_log import note_device
 from siaran.errors import FieldError, Invalid
 from siaran.models import Device, DeviceStatus, Lane, TransportKind
+from siaran.pairings import cancel_pairing
 from siaran.tenancy import get_owned, select_owned, update_owned
+from siaran.unlinkings import want_unlinking
 from siaran.warm_up import DAILY_STEP, FIRST_DAY, WarmUpChange
 
 NAME_LENGTH = 100
@@ -73,8 +75,6 @@ async def add_device(
     transport: TransportKind = TransportKind.SIMULATED,
 ) -> Device:
     """A new device together with its lane; raises `Invalid`."""
-    if transport != TransportKind.SIMULATED:
-        raise Invalid.field("transport", "only `simulated` is available in this version")
     device = Device(
         user_id=user_id,
         transport=transport,
@@ -155,6 +155,8 @@ async def delete_device(
     It counts as having been away for long enough already, so its lane moves what is pending to the owner's other devices.
     """
     device = await get_device(session, user_id, device_id, lock=True)
+    await cancel_pairing(session, user_id, device_id, now)
+    await want_unlinking(session, device)
     device.deleted_at = now
     note_device(session, user_id, device.id, "removed")
     device.is_active = False

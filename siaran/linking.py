@@ -1,25 +1,24 @@
-"""Linking devices to accounts, and ending their links; every query names the owner.
+"""Linking simulated devices to accounts, and ending the links of all devices; every query names the owner.
 
-The network is asked inside the caller's transaction, with the device's row locked: two scans at once cannot both link it, and
-when the network does not answer nothing has changed. A link that the database refuses is taken back.
+The simulated network is asked inside the caller's transaction, with the device's row locked: two scans at once cannot both
+link it, and when the network does not answer nothing has changed. A link that the database refuses is taken back.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.activity_log import note_device
 from siaran.devices import get_device, is_linked
-from siaran.errors import Conflict, NotFound
+from siaran.errors import Conflict, NotFound, Unavailable
 from siaran.gateway.simulated_linking import LinkCode, Linked
 from siaran.gateway.simulated_network import SimulatedNetwork
-from siaran.ledger.moves import release_held
-from siaran.models import Device, DeviceStatus, TransportKind, User
-from siaran.tenancy import select_owned
+from siaran.linking_rows import refuse_second_device, unlinked_device, write_link
+from siaran.models import Device, DeviceStatus, TransportKind
+from siaran.pairings import cancel_pairing
+from siaran.unlinkings import want_unlinking
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ async def begin_pairing(
 ) -> LinkCode:
     """A fresh pairing code for a device and a phone (digits, international form); raises as `link_phone`."""
     device = await _unlinked_device(session, user_id, device_id)
-    await _refuse_second_device(session, device, phone)
+    await refuse_second_device(session, device, phone)
     return await network.begin_pairing(device.id, phone)
 
 
@@ -54,7 +53,7 @@ async def scan_code(session: AsyncSession, network: SimulatedNetwork, user_id: U
     awaited = await network.awaited_link(code)
     device = await _unlinked_device(session, user_id, awaited.device_id)
     if awaited.phone:
-        await _refuse_second_device(session, device, awaited.phone)
+        await refuse_second_device(session, device, awaited.phone)
     return await _note_link(session, network, device, await network.scan(code), now)
 
 
@@ -75,15 +74,22 @@ async def link_phone(
     Raises `NotFound`, or `Conflict` when the device is linked already or the account to another device of the owner.
     """
     device = await _unlinked_device(session, user_id, device_id)
-    await _refuse_second_device(session, device, phone)
+    await refuse_second_device(session, device, phone)
     return await _note_link(session, network, device, await network.link(device.id, phone), now)
 
 
-async def log_out(session: AsyncSession, network: SimulatedNetwork, user_id: UUID, device_id: UUID, now: datetime) -> Device:
-    """End a device's link on the network and here; its name, caps and history stay. One without a link stays as it is."""
+async def log_out(
+    session: AsyncSession, network: SimulatedNetwork | None, user_id: UUID, device_id: UUID, now: datetime
+) -> Device:
+    """End a device's link on the network and here; its name, caps and history stay. One without a link stays as it is.
+
+    WhatsApp is told of a real account's log-out afterwards, by the host that holds it or a fleet. Raises `NotFound`, or
+    `Unavailable` for a simulated device without a network.
+    """
     device = await get_device(session, user_id, device_id, lock=True)
+    await cancel_pairing(session, user_id, device_id, now)
     if device.jid is not None:
-        await end_link(network, device.id)
+        await _end_link_of(session, network, device)
         device.jid = None
         device.status = DeviceStatus.LOGGED_OUT
         # What its host still has to report is about the old link, and must not be noted on a new one.
@@ -93,6 +99,15 @@ async def log_out(session: AsyncSession, network: SimulatedNetwork, user_id: UUI
         await session.flush()
         await session.refresh(device)
     return device
+
+
+async def _end_link_of(session: AsyncSession, network: SimulatedNetwork | None, device: Device) -> None:
+    if device.transport is TransportKind.WHATSAPP:
+        await want_unlinking(session, device)
+    elif network is None:
+        raise Unavailable("there is no simulated network in this deployment")
+    else:
+        await end_link(network, device.id)
 
 
 async def end_link(network: SimulatedNetwork, device_id: UUID) -> None:
@@ -116,55 +131,14 @@ async def reconnect(session: AsyncSession, user_id: UUID, device_id: UUID) -> De
 
 
 async def _unlinked_device(session: AsyncSession, user_id: UUID, device_id: UUID) -> Device:
-    device = await get_device(session, user_id, device_id, lock=True)
-    if device.transport != TransportKind.SIMULATED:
-        raise Conflict(f"{device.device_name} is not a simulated device")
-    if is_linked(device):
-        raise Conflict(f"{device.device_name} is linked to {device.phone} already; log it out first")
-    # Two devices of one owner that are linked to one account at the same moment must see each other.
-    await session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
-    return device
-
-
-async def _refuse_second_device(session: AsyncSession, device: Device, phone: str) -> None:
-    """Raise `Conflict` if another device of the owner is linked to the account: together they would break its caps."""
-    query = select_owned(Device, device.user_id).where(
-        Device.phone == phone,
-        Device.jid.is_not(None),
-        Device.status != DeviceStatus.LOGGED_OUT,
-        Device.id != device.id,
-        Device.deleted_at.is_(None),
-    )
-    other = (await session.execute(query.limit(1))).scalar_one_or_none()
-    if other is not None:
-        raise Conflict(f"the account {phone} is linked to your device {other.device_name} already; log that one out first")
+    return await unlinked_device(session, user_id, device_id, TransportKind.SIMULATED)
 
 
 async def _note_link(session: AsyncSession, network: SimulatedNetwork, device: Device, linked: Linked, now: datetime) -> Device:
-    """Write a new link down; the fleet then gives the device to a host, which sets it online."""
+    """Write a new link down, or end it on the network, too."""
     try:
-        await _refuse_second_device(session, device, linked.phone)
-        if device.warm_up_started_at is not None and device.phone != linked.phone:
-            # It is the account that warms up, and this one is new to us.
-            device.warm_up_started_at = now
-        device.jid = linked.jid
-        device.phone = linked.phone
-        device.link_generation = linked.link_generation
-        device.status = DeviceStatus.CONNECTING
-        device.host_id = None
-        device.offline_since_at = device.offline_since_at or now
-        if device.restricted_until_at is not None:
-            await release_held(session, device.user_id, device.id, device.restricted_until_at, now)
-            device.restricted_until_at = None
-        device.last_error = None
-        device.last_error_at = None
-        note_device(session, device.user_id, device.id, "linked")
-        await session.flush()
-    except IntegrityError as error:
-        await end_link(network, linked.device_id)
-        raise Conflict(f"the account {linked.phone} is linked to a device already") from error
+        await write_link(session, device, jid=linked.jid, phone=linked.phone, link_generation=linked.link_generation, now=now)
     except Conflict:
         await end_link(network, linked.device_id)
         raise
-    await session.refresh(device)
     return device

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, Executable, text
+from sqlalchemy import CursorResult, Executable, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.errors import TooManyRequests
 from siaran.models import Device, Pairing, PairingMethod, PairingStatus
 from siaran.tenancy import select_owned, update_owned
 
@@ -19,6 +20,9 @@ UNCLAIMED_AFTER = timedelta(minutes=2)
 
 FOREIGN_MARGIN = timedelta(minutes=1)
 """How long after its time the linking of another server is left to that server's fleet."""
+
+MOST_AT_ONCE = 5
+"""Linkings that one user may have under way: each takes a process that others may be waiting for."""
 
 SCANNED_TIME = timedelta(seconds=60)
 """How long a linking may still take once the phone has agreed to it."""
@@ -92,13 +96,18 @@ async def want_pairing(
 ) -> Pairing:
     """The linking of a device (its row locked) that is under way in this very way, or a new one in place of any other.
 
-    `phone` is digits in international form, empty for a QR code.
+    `phone` is digits in international form, empty for a QR code. Raises `TooManyRequests`.
     """
     under_way = await open_pairing(session, device.user_id, device.id)
     if under_way is not None:
         if (under_way.method, under_way.phone) == (method, phone) and under_way.expires_at > now:
             return under_way
         await cancel_pairing(session, device.user_id, device.id, now)
+    query = select(func.count()).where(Pairing.user_id == device.user_id, Pairing.status.in_(OPEN), Pairing.expires_at > now)
+    if (await session.execute(query)).scalar_one() >= MOST_AT_ONCE:
+        raise TooManyRequests(
+            30, f"{MOST_AT_ONCE} of your devices are being linked at the moment; end one of these linkings first"
+        )
     wanted = Pairing(user_id=device.user_id, device_id=device.id, method=method, phone=phone, expires_at=now + lasts)
     session.add(wanted)
     await session.flush()

@@ -16,7 +16,7 @@ from api.network import NetworkDep, open_network
 from api.paging import PagingDep
 from siaran import devices
 from siaran.devices import DeviceChanges
-from siaran.errors import Conflict, Unavailable
+from siaran.errors import Conflict, Invalid, Unavailable
 from siaran.gateway.simulated_network import SimulatedNetwork
 from siaran.lanes import wake_lanes
 from siaran.linking import end_link
@@ -81,7 +81,11 @@ class NewDevice(DeviceCaps):
     """A device to add."""
 
     name: str = Field(description="What the user calls it.", examples=["Front desk"])
-    transport: TransportKind = Field(TransportKind.SIMULATED, description="Only `simulated` is available in this version.")
+    transport: TransportKind | None = Field(
+        None,
+        description="`whatsapp` for a real account, `simulated` for one of the simulated network. Left out, it is `simulated` "
+        "where this deployment has a simulated network, else `whatsapp`.",
+    )
 
 
 class DeviceEdit(DeviceCaps):
@@ -162,6 +166,12 @@ def _changes(body: NewDevice | DeviceEdit) -> DeviceChanges:
     return DeviceChanges(**body.model_dump(exclude={"transport", "warm_up"}), warm_up=warm_up)
 
 
+def _transport(asked: TransportKind | None, *, has_network: bool) -> TransportKind:
+    if asked is TransportKind.SIMULATED and not has_network:
+        raise Invalid.field("transport", "there is no simulated network in this deployment")
+    return asked or (TransportKind.SIMULATED if has_network else TransportKind.WHATSAPP)
+
+
 @router.get("/api/devices")
 async def list_devices(
     user: UserDep,
@@ -181,8 +191,9 @@ async def list_devices(
 @router.post("/api/devices", status_code=201)
 async def add_device(body: NewDevice, user: UserDep, context: ContextDep) -> Envelope[DeviceBox]:
     """Add a device; it sends once it is linked."""
+    transport = _transport(body.transport, has_network=context.settings.network_url is not None)
     async with context.sessions.begin() as session:
-        device = await devices.add_device(session, user.id, _changes(body), context.clock(), body.transport)
+        device = await devices.add_device(session, user.id, _changes(body), context.clock(), transport)
     return success(DeviceBox(device=DeviceView.of(device, context.clock())), "Device added")
 
 
@@ -211,7 +222,8 @@ async def delete_device(device_id: UUID, user: UserDep, context: ContextDep) -> 
     """Delete a device for good: it is logged out, what it has not sent moves to one's other devices, its history stays."""
     async with context.sessions.begin() as session:
         device = await devices.delete_device(session, user.id, device_id, context.clock(), context.settings.failover_after)
-    await _log_out_deleted(context, device_id)
+    if device.transport is TransportKind.SIMULATED:
+        await _log_out_deleted(context, device_id)
     await wake_lanes(context.sessions, context.temporal, context.redis, [device_id])
     return success(DeviceView.of(device, context.clock()), "Device deleted")
 

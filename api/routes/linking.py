@@ -11,15 +11,18 @@ import structlog
 from fastapi import APIRouter, BackgroundTasks, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from api import linkings
 from api.auth import UserDep
 from api.context import Context, ContextDep
 from api.csrf import refuse_cross_site
 from api.envelope import Envelope, success
-from api.network import NetworkDep, open_network
+from api.network import NetworkDep, OptionalNetworkDep, open_network
 from api.routes.devices import DeviceView
 from siaran import linking
-from siaran.errors import SiaranError
+from siaran.errors import SiaranError, Unavailable
+from siaran.gateway.simulated_network import SimulatedNetwork
 from siaran.lanes import wake_lanes
+from siaran.linking_codes import LinkingCode
 from siaran.models import Device, DeviceStatus
 from siaran.phone import normalise_phone
 
@@ -41,7 +44,12 @@ class QrLogin(BaseModel):
 
     qr_link: str = Field(description="The QR code as a PNG.")
     qr_duration: int = Field(description="Seconds until it expires; then ask again.")
-    scan_url: str = Field(description="What the code holds. A POST to it scans the code of this simulated device.")
+    scan_url: str | None = Field(
+        description="What the code of a simulated device holds: a POST to it scans the code. `null` for a real account."
+    )
+    events_url: str | None = Field(
+        None, description="Stream of the codes that follow and of how the linking ends; `null` for a simulated device."
+    )
     expires_at: datetime
 
 
@@ -84,22 +92,58 @@ def scan_url(request: Request, token: str) -> str:
     return str(request.url_for("scan_code", token=token))
 
 
-async def _shown_code(context: Context, network: NetworkDep, user_id: UUID, device_id: UUID) -> linking.ShownCode:
+def qr_link(request: Request, device_id: UUID) -> str:
+    """Where a device's QR code is shown."""
+    return str(request.url_for("show_qr").include_query_params(device_id=device_id))
+
+
+def draw(content: str) -> bytes:
+    """A QR code as a PNG."""
+    png = BytesIO()
+    segno.make(content, micro=False).save(png, kind="png", scale=PIXELS_A_MODULE)
+    return png.getvalue()
+
+
+def _present(network: SimulatedNetwork | None) -> SimulatedNetwork:
+    if network is None:
+        raise Unavailable("there is no simulated network in this deployment")
+    return network
+
+
+async def _shown_code(context: Context, network: SimulatedNetwork | None, user_id: UUID, device_id: UUID) -> linking.ShownCode:
     async with context.sessions.begin() as session:
-        return await linking.show_code(session, network, user_id, device_id)
+        return await linking.show_code(session, _present(network), user_id, device_id)
+
+
+def _seconds_left(code: LinkingCode | linking.ShownCode, now: datetime) -> int:
+    return max(0, int((code.expires_at - now).total_seconds()))
 
 
 @router.get("/app/login", dependencies=GUARDED)
 async def begin_qr_login(
-    device_id: CamelDeviceId, request: Request, user: UserDep, context: ContextDep, network: NetworkDep
+    device_id: CamelDeviceId, request: Request, user: UserDep, context: ContextDep, network: OptionalNetworkDep
 ) -> Envelope[QrLogin]:
-    """Begin to link a device by QR code."""
-    code = await _shown_code(context, network, user.id, device_id)
+    """Begin to link a device by QR code, or go on with it.
+
+    The codes of a real account change every 20 to 60 seconds until one is scanned; `events_url` streams them.
+    """
+    link = qr_link(request, device_id)
+    if await linkings.is_real(context, user.id, device_id):
+        code = await linkings.begin(context, user.id, device_id)
+        results = QrLogin(
+            qr_link=link,
+            qr_duration=_seconds_left(code, context.clock()),
+            scan_url=None,
+            events_url=str(request.url_for("stream_linking", device_id=device_id)),
+            expires_at=code.expires_at,
+        )
+        return success(results, "Scan the QR code with the phone, under Linked devices")
+    shown = await _shown_code(context, network, user.id, device_id)
     results = QrLogin(
-        qr_link=str(request.url_for("show_qr").include_query_params(device_id=device_id)),
-        qr_duration=max(0, int((code.expires_at - context.clock()).total_seconds())),
-        scan_url=scan_url(request, code.token),
-        expires_at=code.expires_at,
+        qr_link=link,
+        qr_duration=_seconds_left(shown, context.clock()),
+        scan_url=scan_url(request, shown.token),
+        expires_at=shown.expires_at,
     )
     return success(results, "Scan the QR code")
 
@@ -110,12 +154,15 @@ async def begin_qr_login(
     response_class=Response,
     responses={200: {"content": {"image/png": {}}, "description": "The QR code."}},
 )
-async def show_qr(device_id: DeviceId, request: Request, user: UserDep, context: ContextDep, network: NetworkDep) -> Response:
+async def show_qr(
+    device_id: DeviceId, request: Request, user: UserDep, context: ContextDep, network: OptionalNetworkDep
+) -> Response:
     """The current QR code of a device as a PNG; a fresh one when the last has expired."""
-    code = await _shown_code(context, network, user.id, device_id)
-    png = BytesIO()
-    segno.make(scan_url(request, code.token), micro=False).save(png, kind="png", scale=PIXELS_A_MODULE)
-    return Response(png.getvalue(), media_type="image/png", headers={"Cache-Control": "no-store"})
+    if await linkings.is_real(context, user.id, device_id):
+        content = (await linkings.present_qr(context, user.id, device_id)).code
+    else:
+        content = scan_url(request, (await _shown_code(context, network, user.id, device_id)).token)
+    return Response(draw(content), media_type="image/png", headers={"Cache-Control": "no-store"})
 
 
 @router.get("/simulated/scan/{token}", dependencies=GUARDED, include_in_schema=False)
@@ -147,13 +194,16 @@ async def begin_code_login(
     phone: Annotated[str, Query(description="The phone that the code will be typed on.")],
     user: UserDep,
     context: ContextDep,
-    network: NetworkDep,
+    network: OptionalNetworkDep,
     background: BackgroundTasks,
 ) -> Envelope[PairCode]:
-    """Begin to link a device by pairing code. A simulated phone types it in by itself after a moment."""
+    """Begin to link a device by pairing code, or go on with it. A simulated phone types it in by itself after a moment."""
     number = normalise_phone(phone, user.country)
+    if await linkings.is_real(context, user.id, device_id):
+        shown = await linkings.begin(context, user.id, device_id, number)
+        return success(PairCode(pair_code=shown.code, expires_at=shown.expires_at), "Enter the code on the phone")
     async with context.sessions.begin() as session:
-        code = await linking.begin_pairing(session, network, user.id, device_id, number)
+        code = await linking.begin_pairing(session, _present(network), user.id, device_id, number)
     background.add_task(_type_in, context, user.id, device_id, code.token)
     return success(PairCode(pair_code=code.code, expires_at=code.expires_at), "Enter the code on the phone")
 
@@ -169,20 +219,35 @@ async def _type_in(context: Context, user_id: UUID, device_id: UUID, token: str)
 
 
 @router.post("/app/link-device")
-async def link_device(body: PhoneToLink, user: UserDep, context: ContextDep, network: NetworkDep) -> Envelope[LinkResult]:
-    """Link a simulated device to the account of a phone at once."""
+async def link_device(
+    body: PhoneToLink, user: UserDep, context: ContextDep, network: OptionalNetworkDep
+) -> Envelope[LinkResult]:
+    """Link a simulated device to the account of a phone at once; for a real account, get the code to type on that phone."""
     number = normalise_phone(body.phone, user.country)
+    if await linkings.is_real(context, user.id, body.device_id):
+        shown = await linkings.begin(context, user.id, body.device_id, number)
+        return success(LinkResult(status="pairing", message=f"Enter {shown.code} on the phone"), "Enter the code on the phone")
     async with context.sessions.begin() as session:
-        device = await linking.link_phone(session, network, user.id, body.device_id, phone=number, now=context.clock())
+        device = await linking.link_phone(
+            session, _present(network), user.id, body.device_id, phone=number, now=context.clock()
+        )
     return success(LinkResult(status="linked", message=f"{device.device_name} is linked to {device.phone}"), "Device linked")
+
+
+@router.delete("/api/devices/{device_id}/link")
+async def cancel_linking(device_id: UUID, user: UserDep, context: ContextDep) -> Envelope[LinkResult]:
+    """Cancel the linking of a device to a real account that is under way; a device that is linked stays so."""
+    if await linkings.cancel(context, user.id, device_id):
+        return success(LinkResult(status="cancelled", message="The linking is cancelled"), "Linking cancelled")
+    return success(LinkResult(status="idle", message="No linking was under way"), "Nothing to cancel")
 
 
 @router.get("/app/logout", dependencies=GUARDED)
 @router.post("/app/logout")
 async def log_out_device(
-    device_id: CamelDeviceId, user: UserDep, context: ContextDep, network: NetworkDep
+    device_id: CamelDeviceId, user: UserDep, context: ContextDep, network: OptionalNetworkDep
 ) -> Envelope[DeviceLine]:
-    """End a device's link; what it has not sent moves to one's other devices."""
+    """End a device's link; what it has not sent moves to one's other devices. WhatsApp is told within a minute."""
     async with context.sessions.begin() as session:
         device = await linking.log_out(session, network, user.id, device_id, context.clock())
     await wake_lanes(context.sessions, context.temporal, context.redis, [device_id])

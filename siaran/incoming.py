@@ -1,6 +1,6 @@
 """What contacts write to devices: who has written when, who has replied, and who asks to be left alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -9,11 +9,14 @@ from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.activity_log import note
-from siaran.gateway.interface import Incoming
+from siaran.chat_lines import ID_LENGTH, tidy
+from siaran.chat_writing import keep_chats
+from siaran.gateway.interface import History, Incoming
 from siaran.leaving import leave_on_opt_out, leave_on_reply
+from siaran.ledger.receipts import hold_lanes
 from siaran.models import ONE_OFF, BroadcastMessage
 from siaran.opt_out_words import find_word
-from siaran.phone import InvalidPhone, normalise_phone
+from siaran.phone import read_digits
 from siaran.schedule import local_day
 
 KEPT = timedelta(days=35)
@@ -94,6 +97,12 @@ _COUNT_REPLIES = text("""
     ON CONFLICT (device_id, day) DO UPDATE SET replied = message_analytics.replied + excluded.replied
 """)
 
+_FORGET_RECEIPTS = text("""
+    DELETE FROM message_receipts WHERE (device_id, whatsapp_id, kind) IN (
+        SELECT device_id, whatsapp_id, kind FROM message_receipts WHERE received_at < :before LIMIT :most
+    )
+""")
+
 _FORGET = text("""
     DELETE FROM incoming_messages WHERE (device_id, sender, whatsapp_id) IN (
         SELECT device_id, sender, whatsapp_id FROM incoming_messages WHERE received_at < :before LIMIT :most
@@ -131,18 +140,38 @@ class _Heard:
         return self.device_id, self.phone, self.whatsapp_id
 
 
-async def take_in(session: AsyncSession, events: Sequence[Incoming], now: datetime) -> set[UUID]:
+async def take_in(
+    session: AsyncSession, events: Sequence[Incoming | History], now: datetime, *, store_chats: bool = False
+) -> set[UUID]:
     """Write down what contacts have sent to devices; the caller commits.
 
     Notes when each lead was last heard of, counts who has replied (once per device, contact and day), and suppresses who asks
     to be left alone, with a confirmation queued where the user wants one. A message that was taken in before changes nothing.
-    Only personal chats count, and the account's own messages never do. Returns the devices whose lanes to wake.
+    Only personal chats count, and neither the account's own messages nor its history ever do. With `store_chats` all of it is
+    kept in the chats. Returns the devices whose lanes to wake.
     """
     owners = await _read_owners(session, {event.device_id for event in events})
-    heard = {message.key: message for event in events if (message := _hear(event, owners, now)) is not None}
-    if not heard:
-        return set()
+    incoming = [event for event in events if isinstance(event, Incoming)]
+    if store_chats:
+        await _hold_writing_lanes(session, incoming)
+    heard = {message.key: message for event in incoming if (message := _hear(event, owners, now)) is not None}
     fresh, replies = await _note(session, heard)
+    woken = await _heed(session, fresh, now)
+    # Whoever records what was sent locks in this order, too: messages, chats, counters.
+    if store_chats:
+        await keep_chats(session, events, owners, now)
+    await _count_replies(session, replies)
+    return woken
+
+
+async def _hold_writing_lanes(session: AsyncSession, incoming: Iterable[Incoming]) -> None:
+    """Keep receipts of messages that accounts have sent from their phones from being written at the same time."""
+    if devices := {event.device_id for event in incoming if event.from_me}:
+        await hold_lanes(session, devices)
+
+
+async def _heed(session: AsyncSession, fresh: Sequence[_Heard], now: datetime) -> set[UUID]:
+    """What follows from messages that are new; returns the devices whose lanes to wake."""
     if not fresh:
         return set()
     await session.execute(
@@ -155,6 +184,10 @@ async def take_in(session: AsyncSession, events: Sequence[Incoming], now: dateti
     )
     woken = await _suppress(session, fresh, now)
     await _leave_sequences(session, fresh, now)
+    return woken
+
+
+async def _count_replies(session: AsyncSession, replies: Sequence[_Heard]) -> None:
     if replies:
         await session.execute(
             _COUNT_REPLIES,
@@ -164,12 +197,15 @@ async def take_in(session: AsyncSession, events: Sequence[Incoming], now: dateti
                 "days": [reply.day for reply in replies],
             },
         )
-    return woken
 
 
 async def forget_incoming(session: AsyncSession, now: datetime) -> None:
-    """Remove the traces of messages that cannot be delivered again, a bounded number at a time; the caller commits."""
-    await session.execute(_FORGET, {"before": now - KEPT, "most": FORGOTTEN_AT_ONCE})
+    """Remove the traces of messages that cannot be delivered again, and receipts that nothing will fit any more.
+
+    A bounded number at a time; the caller commits.
+    """
+    for forget in (_FORGET, _FORGET_RECEIPTS):
+        await session.execute(forget, {"before": now - KEPT, "most": FORGOTTEN_AT_ONCE})
 
 
 async def _read_owners(session: AsyncSession, device_ids: set[UUID]) -> dict[UUID, _Owner]:
@@ -192,27 +228,19 @@ def _hear(event: Incoming, owners: Mapping[UUID, _Owner], now: datetime) -> _Hea
     owner = owners.get(event.device_id)
     if owner is None or event.from_me or not event.is_personal:
         return None
-    phone = _phone_of(event.sender, owner.country)
+    phone = read_digits(event.sender, owner.country)
     if phone is None or phone == owner.phone:
         return None
     at = min(event.at, now)
-    # A NUL fits no column, and a message that cannot be written would be tried for ever.
-    whatsapp_id = event.whatsapp_id.replace("\0", "")
+    # A message that cannot be written would be tried for ever.
+    whatsapp_id = tidy(event.whatsapp_id, ID_LENGTH)
     return _Heard(event.device_id, phone, whatsapp_id, owner, event.text, at, local_day(at, owner.timezone))
-
-
-def _phone_of(sender: str, country: str) -> str | None:
-    """The sender's phone in its one form; WhatsApp also has numbers that the library does not know, kept as they are."""
-    if not (sender.isascii() and sender.isdigit()):
-        return None
-    try:
-        return normalise_phone(f"+{sender}", country)
-    except InvalidPhone:
-        return sender if 6 <= len(sender) <= 15 else None
 
 
 async def _note(session: AsyncSession, heard: Mapping[tuple[UUID, str, str], _Heard]) -> tuple[list[_Heard], list[_Heard]]:
     """The messages that are new, and those among them that are their contact's first reply of the day."""
+    if not heard:
+        return [], []
     messages = list(heard.values())
     rows = await session.execute(
         _NOTE,

@@ -2,10 +2,10 @@
 
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 
 import phonenumbers
-from phonenumbers import NumberParseException, PhoneMetadata, PhoneNumber, ValidationResult
+from phonenumbers import NumberParseException, PhoneMetadata, PhoneNumber, PhoneNumberFormat, ValidationResult
 
 from siaran.errors import FieldError, Invalid
 
@@ -39,6 +39,26 @@ def normalise_phone(raw: str, default_country: str) -> str:
     written = raw if len(raw) <= _LONGEST_INPUT and _PLAIN.fullmatch(raw) else _tidy(raw)
     plain = country.match_plain(written)
     return plain or _parse(written, country)
+
+
+@lru_cache(16_384)  # the same few contacts write over and over
+def read_digits(digits: str, default_country: str) -> str | None:
+    """The normal form of a number as WhatsApp gives it, `None` for what is none.
+
+    WhatsApp also has numbers that the library does not know; they are kept as they are.
+    """
+    if not (digits.isascii() and digits.isdigit()):
+        return None
+    try:
+        return normalise_phone(f"+{digits}", default_country)
+    except InvalidPhone:
+        return digits if 6 <= len(digits) <= 15 else None
+
+
+def spell_phone(phone: str) -> str:
+    """A stored number as people write it: `60123456789` becomes `+60 12-345 6789`."""
+    number = _read_or_none(f"+{phone}", None)
+    return f"+{phone}" if number is None else phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL)
 
 
 class _Country:

@@ -1,7 +1,8 @@
 """A host's inbox: what contacts write to its devices is written down together, and lanes with an answer to send are woken."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Coroutine, Sequence
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -9,9 +10,10 @@ from redis.asyncio import Redis
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 
+from siaran.chat_notices import announce_chats
 from siaran.clock import Clock
 from siaran.db import SessionMaker
-from siaran.gateway.interface import Incoming
+from siaran.gateway.interface import History, Incoming
 from siaran.incoming import take_in
 from siaran.lanes import wake_lanes
 from siaran.ledger.group_commit import GroupCommit
@@ -23,38 +25,46 @@ RETRY_SECONDS = 1.0
 
 
 class Inbox:
-    """Takes in the messages of contacts; none is dropped while PostgreSQL is away."""
+    """Takes in the messages of contacts, with `store_chats` into chats too; none is dropped while PostgreSQL is away."""
 
-    def __init__(self, *, sessions: SessionMaker, client: Client, redis: Redis, clock: Clock) -> None:
+    def __init__(
+        self, *, sessions: SessionMaker, client: Client, redis: Redis, clock: Clock, store_chats: bool = False
+    ) -> None:
         self._sessions = sessions
         self._client = client
         self._redis = redis
         self._clock = clock
-        self._messages = GroupCommit[Incoming, None](
+        self._store_chats = store_chats
+        self._messages = GroupCommit[Incoming | History, None](
             self._write, interval_seconds=INTERVAL_SECONDS, retry_seconds=RETRY_SECONDS
         )
-        self._waking: set[asyncio.Task[None]] = set()
+        self._later: set[asyncio.Task[None]] = set()
 
-    async def submit(self, message: Incoming) -> None:
-        """Hand in a message and return once it is committed."""
+    async def submit(self, message: Incoming | History) -> None:
+        """Hand in a message, or a piece of history, and return once it is committed."""
         await self._messages.submit(message)
 
     async def close(self) -> None:
         """Write what has been handed in, then stop."""
         await self._messages.close()
-        await asyncio.gather(*self._waking)
+        await asyncio.gather(*self._later)
 
-    async def _write(self, messages: Sequence[Incoming]) -> Sequence[None]:
+    async def _write(self, messages: Sequence[Incoming | History]) -> Sequence[None]:
         async with self._sessions.begin() as session:
-            devices = await take_in(session, messages, self._clock())
+            devices = await take_in(session, messages, self._clock(), store_chats=self._store_chats)
+        # Temporal or Redis may be away: the messages that come next do not wait for them.
         if devices:
-            # Temporal may be away: the messages that come next do not wait for it.
-            task = asyncio.create_task(self._wake(devices))
-            self._waking.add(task)
-            task.add_done_callback(self._waking.discard)
+            self._do_later(self._wake(devices))
+        if self._store_chats:
+            self._do_later(announce_chats(self._redis, {message.device_id for message in messages}))
         return [None] * len(messages)
 
-    async def _wake(self, devices: Iterable[UUID]) -> None:
+    def _do_later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    async def _wake(self, devices: Collection[UUID]) -> None:
         try:
             await wake_lanes(self._sessions, self._client, self._redis, devices)
         except (SQLAlchemyError, OSError) as error:  # the sweep finds them

@@ -1,12 +1,14 @@
 """Receipts: how far messages got on the recipients' side, whenever the news arrives."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.chat_sends import Attempt, show_sent, tick_sent
 from siaran.gateway.interface import Receipt
 from siaran.ledger.counters import Change, change_counters
 
@@ -27,6 +29,7 @@ _RAISE = text("""
         UPDATE message_attempts a SET outcome = 'sent', finished_at = coalesce(a.finished_at, t.at)
         FROM attempted t
         WHERE a.message_id = t.message_id AND a.attempt = t.attempt AND a.outcome IN ('open', 'unknown')
+        RETURNING a.message_id, a.attempt
     ), raised AS (
         UPDATE broadcast_messages m SET
             status = (ARRAY['sent', 'delivered', 'read'])[t.rank],
@@ -44,10 +47,13 @@ _RAISE = text("""
             coalesce(old.sent_at, old.claimed_at, old.scheduled_at) AS before_at,
             coalesce(new.sent_at, new.claimed_at, new.scheduled_at) AS after_at
     )
-    SELECT 'raised' AS what, campaign_id, device_id, user_id, before, after, before_at, after_at, NULL AS whatsapp_id
+    SELECT 'raised' AS what, campaign_id, device_id, user_id, before, after, before_at, after_at, NULL AS whatsapp_id,
+        NULL AS message_id, NULL AS attempt
     FROM raised
     UNION ALL
-    SELECT 'matched', NULL, device_id, user_id, NULL, NULL, NULL, NULL, whatsapp_id FROM attempted
+    SELECT 'matched', NULL, device_id, user_id, NULL, NULL, NULL, NULL, whatsapp_id, NULL, NULL FROM attempted
+    UNION ALL
+    SELECT 'proven', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, message_id, attempt FROM closed
 """)
 
 # Held by whoever writes the record of an attempt, too: of a receipt and a record that are written at the same time, one waits
@@ -76,6 +82,15 @@ _TAKE = text("""
 Row = tuple[UUID, str, str, datetime]
 
 
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """What receipts did: changes to count, attempts that nobody had known to be sent, and receipts that fit no attempt."""
+
+    changes: list[Change] = field(default_factory=list)
+    proven: list[Attempt] = field(default_factory=list)
+    unmatched: list[Row] = field(default_factory=list)
+
+
 def _columns(rows: Sequence[Row]) -> dict[str, list[object]]:
     return {
         "devices": [row[0] for row in rows],
@@ -85,14 +100,24 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[object]]:
     }
 
 
-async def apply_receipts(session: AsyncSession, receipts: Sequence[Receipt]) -> None:
-    """Raise the messages that receipts speak of and keep the receipts that fit none yet; the caller commits."""
+async def apply_receipts(session: AsyncSession, receipts: Sequence[Receipt], *, store_chats: bool = False) -> None:
+    """Raise the messages that receipts speak of and keep the receipts that fit none yet; the caller commits.
+
+    With `store_chats`, attempts that are proven to be sent by it are shown in the chats of their devices, and messages that
+    accounts sent from their phones are raised too.
+    """
     rows: list[Row] = sorted((r.device_id, r.whatsapp_id, r.kind.value, r.at) for r in receipts)
-    changes, early = await _raise_messages(session, rows)
+    raised = await _raise_messages(session, rows)
+    changes, proven, early = raised.changes, raised.proven, raised.unmatched
     if early:
         await hold_lanes(session, {row[0] for row in early})
-        more, early = await _raise_messages(session, early)
-        changes += more
+        raised = await _raise_messages(session, early)
+        changes, proven, early = changes + raised.changes, proven + raised.proven, raised.unmatched
+    if store_chats:
+        await show_sent(session, proven)
+        from_phones = await tick_sent(session, early)
+        early = [row for row in early if (row[0], row[1]) not in from_phones]
+    if early:
         await session.execute(_KEEP, _columns(early))
     await change_counters(session, changes)
 
@@ -102,23 +127,25 @@ async def hold_lanes(session: AsyncSession, device_ids: Iterable[UUID]) -> None:
     await session.execute(_HOLD_LANES, {"devices": sorted(device_ids)})
 
 
-async def join_early_receipts(session: AsyncSession, attempts: Sequence[tuple[UUID, str]]) -> list[Change]:
-    """Apply the receipts that came before the record of these (device, WhatsApp id); returns the changes to count.
+async def join_early_receipts(session: AsyncSession, attempts: Sequence[tuple[UUID, str]]) -> Raised:
+    """Apply the receipts that came before the record of these (device, WhatsApp id); the caller counts the changes.
 
     The caller has written the ids and holds the rows of the devices' lanes since before it did.
     """
     if not attempts:
-        return []
+        return Raised()
     taken = await session.execute(
         _TAKE, {"devices": [device for device, _ in attempts], "whatsapp_ids": [whatsapp_id for _, whatsapp_id in attempts]}
     )
     rows: list[Row] = sorted((row.device_id, row.whatsapp_id, row.kind, row.received_at) for row in taken)
-    return (await _raise_messages(session, rows))[0] if rows else []
+    return await _raise_messages(session, rows) if rows else Raised()
 
 
-async def _raise_messages(session: AsyncSession, rows: Sequence[Row]) -> tuple[list[Change], list[Row]]:
-    """Returns the changes to count, and the rows that fit no attempt."""
+async def _raise_messages(session: AsyncSession, rows: Sequence[Row]) -> Raised:
     found = (await session.execute(_RAISE, _columns(rows))).all()
-    changes = [Change.of(row) for row in found if row.what == "raised"]
     matched = {(row.device_id, row.whatsapp_id) for row in found if row.what == "matched"}
-    return changes, [row for row in rows if (row[0], row[1]) not in matched]
+    return Raised(
+        changes=[Change.of(row) for row in found if row.what == "raised"],
+        proven=[(row.message_id, row.attempt) for row in found if row.what == "proven"],
+        unmatched=[row for row in rows if (row[0], row[1]) not in matched],
+    )

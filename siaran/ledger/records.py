@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.chat_sends import show_sent
 from siaran.ledger.counters import Change, change_counters
 from siaran.ledger.receipts import join_early_receipts
 from siaran.models import AttemptOutcome, MessageStatus
@@ -50,6 +51,7 @@ _CLOSE_ATTEMPTS = text("""
     ) AS r(message_id, attempt, outcome, whatsapp_id, error_code, at, began_at)
     WHERE a.message_id = r.message_id AND a.attempt = r.attempt
         AND (a.outcome = 'open' OR (a.outcome = 'unknown' AND r.outcome IN ('sent', 'unknown')))
+    RETURNING a.message_id, a.attempt, r.outcome
 """)
 
 # Only the newest attempt decides, but for evidence that one was sent; a rank never falls: a receipt may have been quicker.
@@ -98,10 +100,11 @@ _LANES = text("""
 """)
 
 
-async def record_outcomes(session: AsyncSession, records: Sequence[Record]) -> None:
+async def record_outcomes(session: AsyncSession, records: Sequence[Record], *, store_chats: bool = False) -> None:
     """Write how attempts ended, join receipts that came before, and change counters; the caller commits.
 
-    Writing the same record twice changes nothing the second time.
+    Writing the same record twice changes nothing the second time. With `store_chats`, what was sent is shown in the chats of
+    the devices.
     """
     await _note_lanes(session, records)
     ordered = sorted(records, key=lambda record: record.message_id)
@@ -111,7 +114,7 @@ async def record_outcomes(session: AsyncSession, records: Sequence[Record]) -> N
         "codes": [record.error_code for record in ordered],
         "times": [record.at for record in ordered],
     }
-    await session.execute(
+    closed = await session.execute(
         _CLOSE_ATTEMPTS,
         {
             **columns,
@@ -120,6 +123,7 @@ async def record_outcomes(session: AsyncSession, records: Sequence[Record]) -> N
             "begins": [record.began_at for record in ordered],
         },
     )
+    sent = [(row.message_id, row.attempt) for row in closed if row.outcome == AttemptOutcome.SENT]
     changed = await session.execute(
         _CLOSE_MESSAGES,
         {
@@ -130,9 +134,11 @@ async def record_outcomes(session: AsyncSession, records: Sequence[Record]) -> N
         },
     )
     changes = [Change.of(row) for row in changed]
-    changes += await join_early_receipts(
-        session, [(record.device_id, record.whatsapp_id) for record in ordered if record.whatsapp_id is not None]
-    )
+    with_ids = [(record.device_id, record.whatsapp_id) for record in ordered if record.whatsapp_id is not None]
+    joined = await join_early_receipts(session, with_ids)
+    changes += joined.changes
+    if store_chats:
+        await show_sent(session, sent + joined.proven)
     await change_counters(session, changes)
 
 

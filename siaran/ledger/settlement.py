@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.chat_sends import show_sent
 from siaran.ledger.claims import Claim
 from siaran.ledger.counters import Change, change_counters
 from siaran.ledger.receipts import hold_lanes, join_early_receipts
@@ -77,14 +78,19 @@ async def open_claims(session: AsyncSession, user_id: UUID, device_id: UUID) -> 
     return [OpenClaim(**row._mapping) for row in rows]  # noqa: SLF001 -- SQLAlchemy's public way to a row's names
 
 
-async def note_whatsapp_id(session: AsyncSession, claim: Claim | OpenClaim, whatsapp_id: str) -> None:
+async def note_whatsapp_id(
+    session: AsyncSession, claim: Claim | OpenClaim, whatsapp_id: str, *, store_chats: bool = False
+) -> None:
     """Remember under which id an attempt was transmitted, and apply the receipts that are there already."""
     await hold_lanes(session, [claim.device_id])
     await session.execute(
         _NOTE,
         {"whatsapp_id": whatsapp_id, "message": claim.message_id, "attempt": claim.attempt, "user": claim.user_id},
     )
-    await change_counters(session, await join_early_receipts(session, [(claim.device_id, whatsapp_id)]))
+    joined = await join_early_receipts(session, [(claim.device_id, whatsapp_id)])
+    if store_chats:
+        await show_sent(session, joined.proven)
+    await change_counters(session, joined.changes)
 
 
 async def message_status(session: AsyncSession, user_id: UUID, message_id: int) -> MessageStatus:

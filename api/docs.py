@@ -41,6 +41,7 @@ TAGS = [
     {"name": "sequences", "description": "Messages day by day, to every contact on a timeline of their own."},
     {"name": "media", "description": "Images, videos and documents that messages carry."},
     {"name": "messages", "description": "Single messages: test sends, and what became of a message."},
+    {"name": "sending", "description": "Sending at once: texts, files, polls, lists of numbers; checking numbers."},
     {"name": "analytics", "description": "What was sent, received, read and replied, day by day."},
     {"name": "activity", "description": "The log of what happened to your campaigns, devices and leads."},
     {"name": "webhooks", "description": "Addresses that are told of messages, receipts and other events."},

@@ -14,6 +14,8 @@ app = typer.Typer(no_args_is_help=True, help="Show and change your settings.")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 NONE = "none"
 """What a user writes for no quiet hours and no limit."""
+DEFAULT = "default"
+"""What a user writes for the automatic reply of the installation."""
 
 
 @app.command()
@@ -40,6 +42,12 @@ def change(
         list[str] | None, typer.Option(help="What contacts reply to opt out; repeat it for several. Replaces the list.")
     ] = None,
     opt_out_reply: Annotated[str | None, typer.Option(help="Sent once to who opts out; empty for nothing.")] = None,
+    auto_reply: Annotated[
+        str | None, typer.Option(help="Sent to who writes to you; empty for nothing, `default` for the installation's.")
+    ] = None,
+    auto_reply_minutes: Annotated[
+        int | None, typer.Option(help="None again to the same contact for so many minutes.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Change some settings; the others stay."""
@@ -50,6 +58,8 @@ def change(
         "contact_limit_days": contact_limit_days,
         "opt_out_words": opt_out_word or None,
         "opt_out_reply": opt_out_reply,
+        "auto_reply": auto_reply,
+        "auto_reply_minutes": auto_reply_minutes,
     }
     wanted: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
     with connected(as_json) as client:
@@ -57,6 +67,8 @@ def change(
             wanted |= _quiet_hours(quiet)
         if weekdays is not None:
             wanted["sending_weekdays"] = _weekdays(weekdays)
+        if auto_reply == DEFAULT:
+            wanted["auto_reply"] = None
         if contact_limit is not None:
             wanted["contact_limit"] = _limit(contact_limit)
         if not wanted:
@@ -104,6 +116,8 @@ def _table(settings: dict[str, Any]) -> Table:
         ("contact limit", f"{limit:,} in {settings['contact_limit_days']:,} days" if limit else NONE),
         ("opt-out words", ", ".join(settings["opt_out_words"])),
         ("opt-out reply", settings["opt_out_reply"] or NONE),
+        ("automatic reply", DEFAULT if settings["auto_reply"] is None else settings["auto_reply"] or NONE),
+        ("at most once in", f"{settings['auto_reply_minutes']:,} minutes"),
     ):
         table.add_row(cell(label), cell(value))
     return table

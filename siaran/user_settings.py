@@ -1,4 +1,4 @@
-"""What users set for themselves: name, zone, sending hours, how often a contact is written to, and how contacts opt out."""
+"""What users set for themselves: name, zone, sending hours, how often a contact is written to, opt-outs, automatic replies."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import time
@@ -19,6 +19,8 @@ from siaran.schedule import parse_time
 LONGEST_ANSWER = 1_000
 MOST_MESSAGES = 1_000
 MOST_DAYS = 365
+MOST_MINUTES = 43_200
+"""The longest pause between two automatic replies to the same contact: 30 days."""
 
 HOLDS_BACK = frozenset({"timezone", "quiet_from", "quiet_until", "sending_weekdays", "contact_limit", "contact_limit_days"})
 """Settings that decide when a message may go out: lanes that wait have to look again."""
@@ -37,6 +39,8 @@ class SettingValues(TypedDict, total=False):
     contact_limit_days: int
     opt_out_words: list[str]
     opt_out_reply: str
+    auto_reply: str | None
+    auto_reply_minutes: int
 
 
 async def change_settings(session: AsyncSession, user_id: UUID, values: SettingValues) -> tuple[User, frozenset[str]]:
@@ -112,16 +116,20 @@ def _weekdays(value: object) -> list[int]:
     return sorted(days)
 
 
-def _answer(value: object) -> str:
-    text = str(value).strip().replace("\r\n", "\n")
-    if "\0" in text:
-        raise Invalid.field("opt_out_reply", "contains a NUL character")
-    if len(text) > LONGEST_ANSWER:
-        raise Invalid.field("opt_out_reply", f"is longer than {LONGEST_ANSWER:,} characters")
-    return text
+def _answer(field: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        text = str(value).strip().replace("\r\n", "\n")
+        if "\0" in text:
+            raise Invalid.field(field, "contains a NUL character")
+        if len(text) > LONGEST_ANSWER:
+            raise Invalid.field(field, f"is longer than {LONGEST_ANSWER:,} characters")
+        return text
+
+    return check
 
 
 _LIMIT = _number("contact_limit", MOST_MESSAGES)
+_AUTO_REPLY = _answer("auto_reply")
 
 _CLEANERS: Mapping[str, Callable[..., object]] = {
     "full_name": lambda value: check_full_name(value, "full_name"),
@@ -133,5 +141,7 @@ _CLEANERS: Mapping[str, Callable[..., object]] = {
     "contact_limit": lambda value: None if value is None else _LIMIT(value),
     "contact_limit_days": _number("contact_limit_days", MOST_DAYS),
     "opt_out_words": clean_words,
-    "opt_out_reply": _answer,
+    "opt_out_reply": _answer("opt_out_reply"),
+    "auto_reply": lambda value: None if value is None else _AUTO_REPLY(value),
+    "auto_reply_minutes": _number("auto_reply_minutes", MOST_MINUTES),
 }

@@ -4,25 +4,20 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
 from api.auth import SenderDep, UserDep
 from api.campaigns import CampaignId, MessageId
 from api.context import ContextDep
 from api.envelope import Envelope, success
+from api.sending import IdempotencyKey, queue_at_once
 from siaran.campaigns import get_campaign
-from siaran.lanes import wake_lanes
 from siaran.message_contents import describe_content
 from siaran.models import MessageStatus
-from siaran.one_off import MAX_KEY, MessageNow, OneOff, get_message, queue_one_off, wait_for_end
+from siaran.one_off import MessageNow, OneOff, get_message, wait_for_end
 
 router = APIRouter(tags=["messages"])
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(max_length=MAX_KEY, description="Your own name for this message: asked for again under it, nothing is sent again."),
-]
 
 
 class TestSend(BaseModel):
@@ -107,8 +102,7 @@ async def send_test(
             is_template=True,
             key=idempotency_key,
         )
-        message = await queue_one_off(session, user.id, wanted, country=user.country, now=context.clock())
-    await wake_lanes(context.sessions, context.temporal, context.redis, [message.device_id])
+    message = await queue_at_once(context, user, wanted)
     found = await wait_for_end(context.sessions, user.id, message.id, seconds=body.wait_seconds)
     if not found.has_ended:
         response.status_code = 202

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Query, Response
 from api.auth import SenderDep, UserDep
 from api.context import ContextDep
 from api.envelope import Envelope, success
-from api.routes.messages import IdempotencyKey, MessageView, TestSend
+from api.routes.messages import MessageView, TestSend
 from api.routes.previews import LeadId, Limit, PreviewView
+from api.sending import IdempotencyKey, queue_at_once
 from api.sequence_steps import DayNumber
 from api.sequences import SequenceId
-from siaran.lanes import wake_lanes
-from siaran.one_off import OneOff, queue_one_off, wait_for_end
+from siaran.one_off import OneOff, wait_for_end
 from siaran.previews import preview_text
 from siaran.sequence_steps import text_of
 from siaran.sequences import get_sequence, get_step
@@ -73,8 +73,7 @@ async def send_step_test(
             is_template=True,
             key=idempotency_key,
         )
-        message = await queue_one_off(session, user.id, wanted, country=user.country, now=context.clock())
-    await wake_lanes(context.sessions, context.temporal, context.redis, [message.device_id])
+    message = await queue_at_once(context, user, wanted)
     found = await wait_for_end(context.sessions, user.id, message.id, seconds=body.wait_seconds)
     if not found.has_ended:
         response.status_code = 202

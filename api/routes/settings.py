@@ -18,6 +18,7 @@ from siaran.user_settings import (
     LONGEST_ANSWER,
     MOST_DAYS,
     MOST_MESSAGES,
+    MOST_MINUTES,
     SettingValues,
     change_settings,
     waiting_lanes,
@@ -43,6 +44,10 @@ class SettingsView(BaseModel):
     contact_limit_days: int = Field(description="The days over which `contact_limit` counts.")
     opt_out_words: list[str] = Field(description="What a contact may reply to be left alone.")
     opt_out_reply: str = Field(description="Sent once to who opts out; empty for nothing.")
+    auto_reply: str | None = Field(
+        description="Sent to who writes to a device in a personal chat; empty for nothing, `null` for `WHATSAPP_AUTO_REPLY`."
+    )
+    auto_reply_minutes: int = Field(description="A contact gets no second automatic reply in so many minutes.")
 
     @field_serializer("quiet_from", "quiet_until")
     def _as_written(self, value: time | None) -> str | None:
@@ -72,6 +77,12 @@ class SettingsChange(BaseModel):
         examples=[["STOP", "BERHENTI", "UNSUBSCRIBE"]],
     )
     opt_out_reply: str = Field("", description=f"Up to {LONGEST_ANSWER:,} characters, sent as they stand; empty for nothing.")
+    auto_reply: str | None = Field(
+        None,
+        description=f"Up to {LONGEST_ANSWER:,} characters, sent as they stand; empty: none, `null`: the installation's.",
+        examples=["Thank you for your message. We are back at 9."],
+    )
+    auto_reply_minutes: int = Field(0, description=f"1 to {MOST_MINUTES:,}; 1,440 is a day.", examples=[1440])
 
     def values(self) -> SettingValues:
         """The settings that the request names."""

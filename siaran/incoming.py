@@ -9,6 +9,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.activity_log import note
+from siaran.auto_replies import Heard, reply_automatically
 from siaran.chat_lines import ID_LENGTH, tidy
 from siaran.chat_writing import keep_chats
 from siaran.gateway.interface import History, Incoming
@@ -133,6 +134,12 @@ class _Heard:
     text: str
     at: datetime
     day: date
+    says_something: bool
+
+    @property
+    def to_answer(self) -> Heard:
+        """What an automatic reply has to know of it."""
+        return Heard(self.owner.user_id, self.device_id, self.phone, self.at)
 
     @property
     def key(self) -> tuple[UUID, str, str]:
@@ -141,12 +148,18 @@ class _Heard:
 
 
 async def take_in(
-    session: AsyncSession, events: Sequence[Incoming | History], now: datetime, *, store_chats: bool = False
+    session: AsyncSession,
+    events: Sequence[Incoming | History],
+    now: datetime,
+    *,
+    store_chats: bool = False,
+    auto_reply: str = "",
 ) -> set[UUID]:
     """Write down what contacts have sent to devices; the caller commits.
 
     Notes when each lead was last heard of, counts who has replied (once per device, contact and day), and suppresses who asks
-    to be left alone, with a confirmation queued where the user wants one. A message that was taken in before changes nothing.
+    to be left alone, with a confirmation queued where the user wants one, and the others may get an automatic reply, which is
+    `auto_reply` where the user has set none of their own. A message that was taken in before changes nothing.
     Only personal chats count, and neither the account's own messages nor its history ever do. With `store_chats` all of it is
     kept in the chats. Returns the devices whose lanes to wake.
     """
@@ -157,6 +170,8 @@ async def take_in(
     heard = {message.key: message for event in incoming if (message := _hear(event, owners, now)) is not None}
     fresh, replies = await _note(session, heard)
     woken = await _heed(session, fresh, now)
+    to_answer = [message.to_answer for message in fresh if message.says_something]
+    woken |= await reply_automatically(session, to_answer, auto_reply, now)
     # Whoever records what was sent locks in this order, too: messages, chats, counters.
     if store_chats:
         await keep_chats(session, events, owners, now)
@@ -234,7 +249,16 @@ def _hear(event: Incoming, owners: Mapping[UUID, _Owner], now: datetime) -> _Hea
     at = min(event.at, now)
     # A message that cannot be written would be tried for ever.
     whatsapp_id = tidy(event.whatsapp_id, ID_LENGTH)
-    return _Heard(event.device_id, phone, whatsapp_id, owner, event.text, at, local_day(at, owner.timezone))
+    return _Heard(
+        event.device_id,
+        phone,
+        whatsapp_id,
+        owner,
+        event.text,
+        at,
+        local_day(at, owner.timezone),
+        says_something=bool(event.text.strip() or event.media),
+    )
 
 
 async def _note(session: AsyncSession, heard: Mapping[tuple[UUID, str, str], _Heard]) -> tuple[list[_Heard], list[_Heard]]:

@@ -25,16 +25,27 @@ RETRY_SECONDS = 1.0
 
 
 class Inbox:
-    """Takes in the messages of contacts, with `store_chats` into chats too; none is dropped while PostgreSQL is away."""
+    """Takes in the messages of contacts, with `store_chats` into chats too; none is dropped while PostgreSQL is away.
+
+    `auto_reply` answers them for users who have set no text of their own.
+    """
 
     def __init__(
-        self, *, sessions: SessionMaker, client: Client, redis: Redis, clock: Clock, store_chats: bool = False
+        self,
+        *,
+        sessions: SessionMaker,
+        client: Client,
+        redis: Redis,
+        clock: Clock,
+        store_chats: bool = False,
+        auto_reply: str = "",
     ) -> None:
         self._sessions = sessions
         self._client = client
         self._redis = redis
         self._clock = clock
         self._store_chats = store_chats
+        self._auto_reply = auto_reply
         self._messages = GroupCommit[Incoming | History, None](
             self._write, interval_seconds=INTERVAL_SECONDS, retry_seconds=RETRY_SECONDS
         )
@@ -51,7 +62,8 @@ class Inbox:
 
     async def _write(self, messages: Sequence[Incoming | History]) -> Sequence[None]:
         async with self._sessions.begin() as session:
-            devices = await take_in(session, messages, self._clock(), store_chats=self._store_chats)
+            now = self._clock()
+            devices = await take_in(session, messages, now, store_chats=self._store_chats, auto_reply=self._auto_reply)
         # Temporal or Redis may be away: the messages that come next do not wait for them.
         if devices:
             self._do_later(self._wake(devices))

@@ -8,6 +8,7 @@ from temporalio import activity
 from activities.resources import Resources
 from siaran.contracts import EnrollingResult, SequenceInput
 from siaran.enrolling import (
+    OVERDUE_AT_A_TIME,
     OVERLAP,
     Cursor,
     cancel_queued,
@@ -114,7 +115,7 @@ class SequenceActivities:
         """Signal contacts of whom somebody has noted that something changed, and those who have been forgotten."""
         if overdue:
             async with self._use.sessions.begin() as session:
-                await want_overdue(session, order, now, MOST)
+                await want_overdue(session, order, now, OVERDUE_AT_A_TIME)
         told = 0
         while told < MOST:
             async with self._use.sessions() as session:

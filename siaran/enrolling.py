@@ -24,7 +24,10 @@ OVERLAP = timedelta(minutes=5)
 """How far back leads are looked at again: the transaction of one that changed may have been committed long after it began."""
 
 OVERDUE = timedelta(minutes=15)
-"""A contact whose time has passed by so much has been forgotten: nobody waits that long, even if all are due at once."""
+"""A contact whose time has passed by so much may have been forgotten."""
+
+OVERDUE_AT_A_TIME = 200
+"""So many of them are told at a look: where all are due at once and wait for their turn, to tell them would only delay it."""
 
 # A lead whose phone was edited keeps the place that it has under the old one. Who has opted out would leave at once.
 _ENROLL = text("""

@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from cli.errors import CommandError, ExitCode
+from cli.linking import link_account
 from cli.output import cell, make_table, print_for, status_text
 from cli.session import Json, Yes, confirm, connected
 
@@ -51,7 +52,10 @@ def list_devices(as_json: Json = False) -> None:
 def add(
     name: Annotated[str, typer.Argument(help="What you call it.")],
     *,
-    link: Annotated[bool, typer.Option("--link", help="Link it at once; for simulated devices.")] = False,
+    link: Annotated[bool, typer.Option("--link", help="Link it at once.")] = False,
+    transport: Annotated[
+        str | None, typer.Option(help="`whatsapp` for a real account, `simulated` for the simulated network.")
+    ] = None,
     per_minute: PerMinute = None,
     per_hour: PerHour = None,
     per_day: PerDay = None,
@@ -60,9 +64,10 @@ def add(
 ) -> None:
     """Add a device."""
     with connected(as_json) as client:
-        device = client.post("/api/devices", {"name": name, **_caps(per_minute, per_hour, per_day, warm_up)})["device"]
+        body = {"name": name, "transport": transport, **_caps(per_minute, per_hour, per_day, warm_up)}
+        device = client.post("/api/devices", body)["device"]
         if link:
-            device = client.post(f"/api/devices/{device['id']}/link/simulate")
+            device = _link(client, device, None, as_json)
     linked = f", linked to {device['phone']}" if link else f"; link it with `siaran devices link {device['id']}`"
     print_for(as_json, device, f"Added {device['name']} ({device['id']}){linked}.")
 
@@ -110,18 +115,30 @@ def delete(device: DeviceArgument, yes: Yes = False, as_json: Json = False) -> N
 @app.command()
 def link(
     device: DeviceArgument,
-    phone: Annotated[str | None, typer.Option(help="Number of the account; by default the network picks one.")] = None,
+    phone: Annotated[
+        str | None,
+        typer.Option(
+            help="Number of the account: for a code to type there instead of a QR code. A simulated device gets it at once."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Link a simulated device to an account."""
+    """Link a device to an account: shows a QR code to scan, anew until it is scanned."""
     with connected(as_json) as client:
-        device_id = find_device(client, device)["id"]
-        if phone is None:
-            client.post(f"/api/devices/{device_id}/link/simulate")
-        else:
-            client.post("/app/link-device", {"device_id": device_id, "phone": phone})
-        linked = client.get(f"/api/devices/{device_id}")
+        linked = _link(client, find_device(client, device), phone, as_json)
     print_for(as_json, linked, f"{linked['name']} is linked to {linked['phone']}.")
+
+
+def _link(client: "Client", device: dict[str, Any], phone: str | None, as_json: bool) -> dict[str, Any]:
+    """Link a device in the way of its kind; returns it as it is then."""
+    if device["transport"] == "whatsapp":
+        link_account(client, device["id"], phone, as_json=as_json)
+    elif phone is None:
+        client.post(f"/api/devices/{device['id']}/link/simulate")
+    else:
+        client.post("/app/link-device", {"device_id": device["id"], "phone": phone})
+    linked: dict[str, Any] = client.get(f"/api/devices/{device['id']}")
+    return linked
 
 
 @app.command("log-out")

@@ -39,7 +39,7 @@ NEXT_CODE_SECONDS = 20.0
 
 CODE_MARGIN_SECONDS = 5.0
 ANSWER_SECONDS = 45.0
-LOGIN_SECONDS = 15.0
+LOGIN_SECONDS = 10.0
 """How long the login may take; then a new connection is tried, for as long as the linking lasts."""
 
 PAUSE_SECONDS = 2.0

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -51,9 +51,10 @@ class _Child:
 class Pairings:
     """Links accounts and ends links on this server, until told to stop. It never imports the WhatsApp library itself."""
 
-    def __init__(self, settings: Settings, sessions: SessionMaker) -> None:
+    def __init__(self, settings: Settings, sessions: SessionMaker, environment: Mapping[str, str] = os.environ) -> None:
         self._settings = settings
         self._sessions = sessions
+        self._environment = environment
         self._folder = settings.session_folder
         self._children: list[_Child] = []
         self._tidy_at = 0.0
@@ -144,7 +145,7 @@ class Pairings:
         logs = self._settings.data_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", module, option, value]
-        return await spawn(command, environment=os.environ, log_path=logs / "linking.log", cwd=Path.cwd())
+        return await spawn(command, environment=self._environment, log_path=logs / "linking.log", cwd=Path.cwd())
 
     # Session files
 

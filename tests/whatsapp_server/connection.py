@@ -74,7 +74,7 @@ class Connection:
     async def _begin_pairing(self) -> None:
         self.pairing = Pairing(self)
         self.server.pairings.append(self.pairing)
-        await self.pairing.offer()
+        await self.pairing.offer(self.server.qr_codes)
 
     async def _log_in(self, number: str, device_number: int) -> bool:
         account = self.server.accounts.get(number)

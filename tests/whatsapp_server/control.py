@@ -7,7 +7,7 @@ from typing import Any
 from tests.whatsapp_server import incoming
 from tests.whatsapp_server.accounts import Unknown
 from tests.whatsapp_server.nodes import Node
-from tests.whatsapp_server.pairing import Pairing
+from tests.whatsapp_server.pairing import QR_CODES, Pairing
 from tests.whatsapp_server.rules import Answer, Rule
 from tests.whatsapp_server.server import WhatsAppServer
 from tests.whatsapp_server.transmissions import send_receipt
@@ -34,6 +34,7 @@ class Control:
         self._server.unregistered.clear()
         self._server.media.status = 200
         self._server.faults.clear()
+        self._server.qr_codes = QR_CODES
         self.reach(Reach.UP)
 
     # The record
@@ -75,6 +76,15 @@ class Control:
             raise Unknown("the QR code is not valid any more")
         pairing.interrupted = interrupted
         return str((await pairing.scan(qr, self._server.accounts[number])).jid)
+
+    def offer_codes(self, count: int) -> None:
+        """How many QR codes an unlinked client gets; WhatsApp gives 6."""
+        self._server.qr_codes = count
+
+    async def drop_unlinked(self) -> None:
+        """Cut every client off that waits to be linked."""
+        for pairing in list(self._server.pairings):
+            await pairing.connection.close()
 
     async def enter_code(self, code: str, number: str) -> str:
         """Type a pairing code in at the phone of `number`; returns the linked device's address."""

@@ -45,9 +45,9 @@ class Pairing:
     interrupted: bool = False
     """Lose the connection when everything is agreed, before the client is told to log in."""
 
-    async def offer(self) -> None:
-        """Give the client what its QR codes are made of."""
-        refs = [Node("ref", {}, ref.encode()) for ref in self.refs]
+    async def offer(self, count: int) -> None:
+        """Give the client what so many QR codes are made of."""
+        refs = [Node("ref", {}, ref.encode()) for ref in self.refs[:count]]
         await self.connection.send(
             Node("iq", {"from": SERVER, "type": "set", "id": "pair-device", "xmlns": "md"}, [Node("pair-device", {}, refs)])
         )

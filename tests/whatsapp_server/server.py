@@ -11,7 +11,7 @@ from tests.whatsapp_server.certificate import Certificate
 from tests.whatsapp_server.media import MediaStore
 from tests.whatsapp_server.nodes import Node
 from tests.whatsapp_server.noise import Identity
-from tests.whatsapp_server.pairing import Pairing
+from tests.whatsapp_server.pairing import QR_CODES, Pairing
 from tests.whatsapp_server.record import Record
 from tests.whatsapp_server.rules import Rules
 from tests.whatsapp_server.signal import Correspondent
@@ -32,6 +32,7 @@ class WhatsAppServer:
         self.unregistered: set[str] = set()
         self.media = MediaStore()
         self.pairings: list[Pairing] = []
+        self.qr_codes = QR_CODES
         self.record = Record()
         self.rules = Rules()
         self.faults: list[str] = []

@@ -150,6 +150,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_chat_media_user_id"), "chat_media", ["user_id"])
     op.add_column("users", sa.Column("auto_reply", sa.Text(), nullable=True))
     op.add_column("users", sa.Column("auto_reply_minutes", sa.Integer(), server_default="1440", nullable=False))
+    op.add_column("whatsapp_chats", sa.Column("read_to_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("whatsapp_messages", sa.Column("media_state", sa.Text(), nullable=True))
     op.add_column("whatsapp_messages", sa.Column("media_mime_type", sa.Text(), nullable=True))
     op.add_column("whatsapp_messages", sa.Column("media_file_name", sa.Text(), nullable=True))
@@ -159,6 +160,10 @@ def upgrade() -> None:
     op.create_check_constraint(op.f("ck_users_auto_reply_minutes"), "users", "auto_reply_minutes > 0")
     op.create_check_constraint(
         op.f("ck_whatsapp_messages_media_state"), "whatsapp_messages", "media_state IN ('waiting', 'kept', 'too_large', 'gone')"
+    )
+    op.drop_constraint(op.f("uq_whatsapp_messages_device_id_chat_id_message_id"), "whatsapp_messages", type_="unique")
+    op.create_unique_constraint(
+        op.f("uq_whatsapp_messages_device_id_message_id_chat_id"), "whatsapp_messages", ["device_id", "message_id", "chat_id"]
     )
     op.create_index(
         "ix_whatsapp_messages_waiting",
@@ -170,6 +175,11 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("ix_whatsapp_messages_waiting", table_name="whatsapp_messages")
+    op.drop_constraint(op.f("uq_whatsapp_messages_device_id_message_id_chat_id"), "whatsapp_messages", type_="unique")
+    op.create_unique_constraint(
+        op.f("uq_whatsapp_messages_device_id_chat_id_message_id"), "whatsapp_messages", ["device_id", "chat_id", "message_id"]
+    )
+    op.drop_column("whatsapp_chats", "read_to_at")
     for column in (
         "media_try_at",
         "media_tries",

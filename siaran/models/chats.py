@@ -20,7 +20,11 @@ class ChatMediaState(StrEnum):
 
 
 class Chat(Owned, Base):
-    """One conversation of a device; `chat_id` is the other side's number, or the address of a group."""
+    """One conversation of a device; `chat_id` is the other side's number, or the address of a group.
+
+    `unread` counts the contact's messages that are later than `read_to_at`: until then all has been read, or was counted by the
+    account's phone.
+    """
 
     __tablename__ = "whatsapp_chats"
 
@@ -31,6 +35,7 @@ class Chat(Owned, Base):
     last_message: Mapped[str] = mapped_column(default="")
     last_message_at: Mapped[datetime | None]
     unread: Mapped[int] = mapped_column(default=0)
+    read_to_at: Mapped[datetime | None]
     is_group: Mapped[bool] = mapped_column(default=False)
     is_muted: Mapped[bool] = mapped_column(default=False)
     avatar_url: Mapped[str | None]
@@ -72,7 +77,8 @@ class ChatMessage(Owned, Base):
 
     __table_args__ = (
         CheckConstraint(one_of("media_state", ChatMediaState), name="media_state"),
-        UniqueConstraint("device_id", "chat_id", "message_id"),
+        # Receipts name a device and a message, but no chat.
+        UniqueConstraint("device_id", "message_id", "chat_id"),
         Index(None, "user_id", "device_id", "chat_id", "sent_at", "id"),
         Index(
             "ix_whatsapp_messages_waiting",

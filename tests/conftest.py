@@ -122,6 +122,8 @@ def settings(
             "network_url": SecretStr(network_url),
             "temporal_namespace": temporal_namespace,
             "data_dir": tmp_path,
+            # Most tests have no host that could be asked about numbers.
+            "account_validation": False,
         }
     )
 

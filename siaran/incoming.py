@@ -19,6 +19,7 @@ from siaran.models import ONE_OFF, BroadcastMessage
 from siaran.opt_out_words import find_word
 from siaran.phone import read_digits
 from siaran.schedule import local_day
+from siaran.webhook_news import NewMessage, announce_messages, announce_opt_outs
 
 KEPT = timedelta(days=35)
 """WhatsApp holds a message for a device that is away for 30 days."""
@@ -135,11 +136,19 @@ class _Heard:
     at: datetime
     day: date
     says_something: bool
+    name: str
+    kind: str
 
     @property
     def to_answer(self) -> Heard:
         """What an automatic reply has to know of it."""
         return Heard(self.owner.user_id, self.device_id, self.phone, self.at)
+
+    @property
+    def news(self) -> NewMessage:
+        """What webhooks are told of it."""
+        user_id = self.owner.user_id
+        return NewMessage(user_id, self.device_id, self.phone, self.text, self.at, self.whatsapp_id, self.name, self.kind)
 
     @property
     def key(self) -> tuple[UUID, str, str]:
@@ -154,6 +163,7 @@ async def take_in(
     *,
     store_chats: bool = False,
     auto_reply: str = "",
+    webhook_defaults: Sequence[str] = (),
 ) -> set[UUID]:
     """Write down what contacts have sent to devices; the caller commits.
 
@@ -161,7 +171,7 @@ async def take_in(
     to be left alone, with a confirmation queued where the user wants one, and the others may get an automatic reply, which is
     `auto_reply` where the user has set none of their own. A message that was taken in before changes nothing.
     Only personal chats count, and neither the account's own messages nor its history ever do. With `store_chats` all of it is
-    kept in the chats. Returns the devices whose lanes to wake.
+    kept in the chats. Webhooks are told, `webhook_defaults` for users who have none. Returns the devices whose lanes to wake.
     """
     owners = await _read_owners(session, {event.device_id for event in events})
     incoming = [event for event in events if isinstance(event, Incoming)]
@@ -172,6 +182,8 @@ async def take_in(
     woken = await _heed(session, fresh, now)
     to_answer = [message.to_answer for message in fresh if message.says_something]
     woken |= await reply_automatically(session, to_answer, auto_reply, now)
+    new = {message.key for message in fresh}
+    await announce_messages(session, [one.news for one in heard.values() if one.key in new], webhook_defaults)
     # Whoever records what was sent locks in this order, too: messages, chats, counters.
     if store_chats:
         await keep_chats(session, events, owners, now)
@@ -258,6 +270,8 @@ def _hear(event: Incoming, owners: Mapping[UUID, _Owner], now: datetime) -> _Hea
         at,
         local_day(at, owner.timezone),
         says_something=bool(event.text.strip() or event.media),
+        name=event.sender_name,
+        kind=event.media.kind if event.media else "text",
     )
 
 
@@ -313,6 +327,8 @@ async def _suppress(session: AsyncSession, fresh: Sequence[_Heard], now: datetim
     rows = found.all()
     for row in rows:
         note(session, row.user_id, "opt_out.received", f"opt_out:{row.id}", device_id=row.device_id)
+    replied = {message.phone: word for message, word in asked}
+    await announce_opt_outs(session, [(row.user_id, row.phone) for row in rows], now, words=replied)
     to_confirm = [row for row in rows if row.confirmed_at is not None]
     if not to_confirm:
         return set()

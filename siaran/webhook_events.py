@@ -66,8 +66,8 @@ _SUBSCRIBERS = text("""
 """)
 
 _WRITE = text("""
-    INSERT INTO webhook_deliveries (user_id, webhook_id, target, event, body)
-    SELECT r.user_id, r.webhook_id, r.target, r.event, r.body
+    INSERT INTO webhook_deliveries (user_id, webhook_id, target, event, body, status)
+    SELECT r.user_id, r.webhook_id, r.target, r.event, r.body, 'pending'
     FROM unnest(
         CAST(:users AS uuid[]), CAST(:webhooks AS uuid[]), CAST(:targets AS text[]), CAST(:events AS text[]),
         CAST(:bodies AS bytea[])

@@ -17,6 +17,8 @@ from siaran.gateway.interface import History, Incoming
 from siaran.incoming import take_in
 from siaran.lanes import wake_lanes
 from siaran.ledger.group_commit import GroupCommit
+from siaran.webhook_events import targets_told
+from siaran.webhook_signals import nudge_webhooks
 
 log = structlog.get_logger()
 
@@ -27,7 +29,8 @@ RETRY_SECONDS = 1.0
 class Inbox:
     """Takes in the messages of contacts, with `store_chats` into chats too; none is dropped while PostgreSQL is away.
 
-    `auto_reply` answers them for users who have set no text of their own.
+    `auto_reply` answers them for users who have set no text of their own, `webhook_defaults` hear of those to users without a
+    webhook of their own.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Inbox:
         clock: Clock,
         store_chats: bool = False,
         auto_reply: str = "",
+        webhook_defaults: Sequence[str] = (),
     ) -> None:
         self._sessions = sessions
         self._client = client
@@ -46,6 +50,7 @@ class Inbox:
         self._clock = clock
         self._store_chats = store_chats
         self._auto_reply = auto_reply
+        self._webhook_defaults = webhook_defaults
         self._messages = GroupCommit[Incoming | History, None](
             self._write, interval_seconds=INTERVAL_SECONDS, retry_seconds=RETRY_SECONDS
         )
@@ -63,7 +68,15 @@ class Inbox:
     async def _write(self, messages: Sequence[Incoming | History]) -> Sequence[None]:
         async with self._sessions.begin() as session:
             now = self._clock()
-            devices = await take_in(session, messages, now, store_chats=self._store_chats, auto_reply=self._auto_reply)
+            devices = await take_in(
+                session,
+                messages,
+                now,
+                store_chats=self._store_chats,
+                auto_reply=self._auto_reply,
+                webhook_defaults=self._webhook_defaults,
+            )
+        nudge_webhooks(self._client, targets_told(session))
         # Temporal or Redis may be away: the messages that come next do not wait for them.
         if devices:
             self._do_later(self._wake(devices))

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from siaran.chat_sends import Attempt, show_sent, tick_sent
 from siaran.gateway.interface import Receipt
 from siaran.ledger.counters import Change, change_counters
+from siaran.webhook_news import announce_receipts
 
 # A receipt for any attempt is evidence for its message: it raises every lower rank, a pending retry included.
 _RAISE = text("""
@@ -38,22 +39,22 @@ _RAISE = text("""
             read_at = coalesce(m.read_at, t.read_at)
         FROM (
             SELECT message_id, user_id, max(rank) AS rank, max(at) AS at, max(delivered_at) AS delivered_at,
-                max(read_at) AS read_at
+                max(read_at) AS read_at, max(whatsapp_id) AS whatsapp_id
             FROM attempted GROUP BY message_id, user_id
         ) t
         WHERE m.id = t.message_id AND m.user_id = t.user_id
             AND t.rank > CASE m.status WHEN 'sent' THEN 1 WHEN 'delivered' THEN 2 WHEN 'read' THEN 3 ELSE 0 END
         RETURNING m.campaign_id, m.device_id, m.user_id, old.status AS before, new.status AS after,
             coalesce(old.sent_at, old.claimed_at, old.scheduled_at) AS before_at,
-            coalesce(new.sent_at, new.claimed_at, new.scheduled_at) AS after_at
+            coalesce(new.sent_at, new.claimed_at, new.scheduled_at) AS after_at, t.whatsapp_id, m.id AS message_id, t.at
     )
-    SELECT 'raised' AS what, campaign_id, device_id, user_id, before, after, before_at, after_at, NULL AS whatsapp_id,
-        NULL AS message_id, NULL AS attempt
+    SELECT 'raised' AS what, campaign_id, device_id, user_id, before, after, before_at, after_at, whatsapp_id, message_id,
+        CAST(NULL AS int) AS attempt, at
     FROM raised
     UNION ALL
-    SELECT 'matched', NULL, device_id, user_id, NULL, NULL, NULL, NULL, whatsapp_id, NULL, NULL FROM attempted
+    SELECT 'matched', NULL, device_id, user_id, NULL, NULL, NULL, NULL, whatsapp_id, NULL, NULL, NULL FROM attempted
     UNION ALL
-    SELECT 'proven', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, message_id, attempt FROM closed
+    SELECT 'proven', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, message_id, attempt, NULL FROM closed
 """)
 
 # Held by whoever writes the record of an attempt, too: of a receipt and a record that are written at the same time, one waits
@@ -144,8 +145,10 @@ async def join_early_receipts(session: AsyncSession, attempts: Sequence[tuple[UU
 async def _raise_messages(session: AsyncSession, rows: Sequence[Row]) -> Raised:
     found = (await session.execute(_RAISE, _columns(rows))).all()
     matched = {(row.device_id, row.whatsapp_id) for row in found if row.what == "matched"}
+    raised = [row for row in found if row.what == "raised"]
+    await announce_receipts(session, raised)
     return Raised(
-        changes=[Change.of(row) for row in found if row.what == "raised"],
+        changes=[Change.of(row) for row in raised],
         proven=[(row.message_id, row.attempt) for row in found if row.what == "proven"],
         unmatched=[row for row in rows if (row[0], row[1]) not in matched],
     )

@@ -12,6 +12,7 @@ from siaran.chat_sends import show_sent
 from siaran.ledger.counters import Change, change_counters
 from siaran.ledger.receipts import join_early_receipts
 from siaran.models import AttemptOutcome, MessageStatus
+from siaran.webhook_news import announce_failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ _CLOSE_MESSAGES = text("""
     )
     RETURNING m.campaign_id, m.device_id, m.user_id, old.status AS before, new.status AS after,
         coalesce(old.sent_at, old.claimed_at, old.scheduled_at) AS before_at,
-        coalesce(new.sent_at, new.claimed_at, new.scheduled_at) AS after_at
+        coalesce(new.sent_at, new.claimed_at, new.scheduled_at) AS after_at,
+        m.id AS message_id, m.sequence_id, m.recipient_phone AS phone, m.error_code, m.error_message, m.is_retryable, r.at
 """)
 
 # An attempt counts once, at the record that closes it. Written first, and locked in the order in which wakers lock: whoever
@@ -124,7 +126,7 @@ async def record_outcomes(session: AsyncSession, records: Sequence[Record], *, s
         },
     )
     sent = [(row.message_id, row.attempt) for row in closed if row.outcome == AttemptOutcome.SENT]
-    changed = await session.execute(
+    result = await session.execute(
         _CLOSE_MESSAGES,
         {
             **columns,
@@ -133,6 +135,8 @@ async def record_outcomes(session: AsyncSession, records: Sequence[Record], *, s
             "retryable": [record.is_retryable for record in ordered],
         },
     )
+    changed = result.all()
+    await announce_failures(session, [row for row in changed if row.after == MessageStatus.FAILED])
     changes = [Change.of(row) for row in changed]
     with_ids = [(record.device_id, record.whatsapp_id) for record in ordered if record.whatsapp_id is not None]
     joined = await join_early_receipts(session, with_ids)

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import PurePath
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
@@ -157,10 +157,11 @@ async def delete_media(session: AsyncSession, user_id: UUID, media_id: UUID) -> 
 
 def _is_open_message(user_id: UUID, reference: str, status: MessageStatus) -> ColumnElement[bool]:
     """Whether a one-off message or a broadcast's uses the file; by device, because the indexes of open messages are."""
+    source = BroadcastMessage.source
     return exists().where(
         BroadcastMessage.user_id == user_id,
         BroadcastMessage.device_id.in_(select(Device.id).where(Device.user_id == user_id)),
-        or_(BroadcastMessage.source == ONE_OFF, BroadcastMessage.source.between(*BROADCASTS)),
+        or_(source == ONE_OFF, and_(source >= BROADCASTS[0], source < BROADCASTS[1])),
         BroadcastMessage.status == status,
         BroadcastMessage.media_url == reference,
     )

@@ -223,7 +223,10 @@ def _content(kind: type[Content], **parts: Any) -> Content:
     try:
         return kind(**parts)
     except ValidationError as error:
-        raise Invalid([_field_error(kind, item) for item in error.errors()]) from error
+        found = error.errors()
+        # Of a list with a wrong part, the part is enough.
+        parents = {item["loc"][:-1] for item in found if len(item["loc"]) > 1}
+        raise Invalid([_field_error(kind, item) for item in found if item["loc"] not in parents]) from error
 
 
 def _field_error(kind: type[BaseModel], item: Any) -> FieldError:

@@ -18,8 +18,8 @@ GIVEN_UP_AFTER = timedelta(days=30)
 """WhatsApp itself removes a linked device that it has not seen for so long."""
 
 _WANT = text("""
-    INSERT INTO unlinkings (user_id, device_id, jid, link_generation, try_at)
-    SELECT user_id, id, :jid, CAST(:generation AS int), now() + CAST(:pause AS interval) FROM user_devices
+    INSERT INTO unlinkings (user_id, device_id, jid, link_generation, tries, try_at)
+    SELECT user_id, id, :jid, CAST(:generation AS int), 0, now() + CAST(:pause AS interval) FROM user_devices
     WHERE id = :device AND NOT EXISTS (
         SELECT FROM unlinkings u WHERE u.device_id = :device AND u.link_generation = :generation AND u.done_at IS NULL
     )

@@ -35,6 +35,7 @@ TAGS = [
     {"name": "administration", "description": "Users and the audit log; for administrators."},
     {"name": "devices", "description": "WhatsApp accounts: adding, renaming, caps, status."},
     {"name": "linking", "description": "Linking devices by QR code or pairing code, logging out, reconnecting."},
+    {"name": "chats", "description": "What devices and their contacts write to each other, to look at."},
     {"name": "leads", "description": "Contacts: editing, filtering, import and export as CSV."},
     {"name": "opt-outs", "description": "Contacts who are not written to any more."},
     {"name": "campaigns", "description": "One message to all leads that match."},

@@ -99,7 +99,7 @@ async def list_chats(
     if plain := " ".join(wanted.replace("\0", "").split()):
         query = query.where(_mentions(plain))
     query = query.order_by(Chat.last_message_at.desc(), Chat.id.desc()).limit(limit)
-    return [_chat(chat, lead_name) for chat, lead_name in (await session.execute(query)).tuples()]
+    return [_chat(chat, lead_name) for chat, lead_name in await session.execute(query)]
 
 
 def _mentions(wanted: str) -> ColumnElement[bool]:
@@ -153,7 +153,7 @@ async def list_lines(
     if before is not None:
         query = query.where(tuple_(ChatMessage.sent_at, ChatMessage.id) < tuple_(*before))
     query = query.order_by(ChatMessage.sent_at.desc(), ChatMessage.id.desc()).limit(limit)
-    return [_line(line, status) for line, status in (await session.execute(query)).tuples()]
+    return [_line(line, status) for line, status in await session.execute(query)]
 
 
 def _line(line: ChatMessage, ledger_status: MessageStatus | None) -> ChatLine:

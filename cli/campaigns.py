@@ -1,6 +1,5 @@
 """`siaran campaigns`: creating, following and steering campaigns."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +8,7 @@ from rich.console import Group
 from cli.campaign_view import campaign_details, campaign_table, device_table, preview_text, status_sentence, totals_text
 from cli.devices import find_device
 from cli.errors import ExitCode, usage_error
+from cli.files import media_url
 from cli.output import print_for
 from cli.session import Json, Yes, confirm, connected, reported
 from cli.watching import watch_campaign
@@ -54,7 +54,7 @@ def create(
             "target_status": target_status,
             "message": message,
             "niche": niche,
-            "image_url": _media_url(client, image) if image else None,
+            "image_url": media_url(client, image) if image else None,
             "campaign_date": date,
             "scheduled_time": time,
             "send_now": date is None,
@@ -204,18 +204,6 @@ def retry(
             print_for(as_json, done, f"Queued {done['retried']:,} messages for retry.")
             return
         _watch(client, campaign_id, as_json)
-
-
-def _media_url(client: "Client", image: str) -> str:
-    """What stands for an image: an address as it is, a file by what its upload is answered with."""
-    file = Path(image)
-    if "://" in image or image.startswith("/api/media/"):
-        return image
-    if not file.is_file():
-        raise usage_error(f"there is no file {image}")
-    with file.open("rb") as content:
-        url: str = client.upload("/api/media", file.name, content)["url"]
-    return url
 
 
 def _read(client: "Client", campaign_id: int) -> tuple[dict[str, Any], dict[str, Any]]:

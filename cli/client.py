@@ -55,9 +55,11 @@ class Client:
         """The results of a GET."""
         return self.request("GET", path, parameters=parameters)["results"]
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None, **parameters: str | int | bool | None) -> Any:
-        """The results of a POST."""
-        return self.request("POST", path, body=body, parameters=parameters)["results"]
+    def post(
+        self, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None, **parameters: str | int | bool | None
+    ) -> Any:
+        """The results of a POST, done once however often it is asked for under the same `key`."""
+        return self.request("POST", path, body=body, parameters=parameters, key=key)["results"]
 
     def put(self, path: str, body: Mapping[str, Any]) -> Any:
         """The results of a PUT."""
@@ -107,11 +109,18 @@ class Client:
             yield response.iter_bytes()
 
     def request(
-        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, parameters: Parameters | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        parameters: Parameters | None = None,
+        key: str | None = None,
     ) -> Any:
         """The whole answer to a request with a JSON body or none."""
+        headers = {} if key is None else {"Idempotency-Key": key}
         with _translated(self.url):
-            response = self._http.request(method, path, json=body, params=_given(parameters or {}))
+            response = self._http.request(method, path, json=body, params=_given(parameters or {}), headers=headers)
             _check(response)
             return response.json()
 

@@ -1,11 +1,28 @@
-"""Files that commands write."""
+"""Files that commands read and write."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from cli.errors import usage_error
 from cli.output import errors
+
+if TYPE_CHECKING:
+    from cli.client import Client
+
+
+def media_url(client: "Client", file: str) -> str:
+    """What stands for a file: an address as it is, a file of this machine by what its upload is answered with."""
+    if "://" in file or file.startswith("/api/media/"):
+        return file
+    path = Path(file)
+    if not path.is_file():
+        raise usage_error(f"there is no file {file}")
+    with path.open("rb") as content:
+        url: str = client.upload("/api/media", path.name, content)["url"]
+    return url
 
 
 def save(file: Path, pieces: Iterator[bytes], as_json: bool) -> int:

@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import campaigns, devices, leads, opt_outs, processes, sequences, settings, workers
+from cli import campaigns, devices, leads, opt_outs, processes, send, sequences, settings, workers
 from cli.demo import demo
 from cli.doctor import doctor
 from cli.login import login, logout
@@ -26,6 +26,7 @@ for name, group in {
     "optouts": opt_outs.app,
     "campaigns": campaigns.app,
     "sequences": sequences.app,
+    "send": send.app,
     "devices": devices.app,
     "workers": workers.app,
     "settings": settings.app,

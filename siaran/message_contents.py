@@ -1,8 +1,8 @@
 """What messages carry that is neither text nor a file: kept in the ledger as JSON, and checked before they get there."""
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, field_validator
 
 from siaran.gateway.interface import MessageType
 
@@ -48,13 +48,19 @@ class Poll(BaseModel):
     options: Annotated[tuple[Line, ...], Field(min_length=2, max_length=12)]
     selectable: int = Field(1, ge=1)
 
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        if len(set(self.options)) < len(self.options):
-            raise ValueError("options must differ from each other")
-        if self.selectable > len(self.options):
-            raise ValueError("selectable is larger than the number of options")
-        return self
+    @field_validator("options")
+    @classmethod
+    def _distinct(cls, options: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(options)) < len(options):
+            raise ValueError("must differ from each other")
+        return options
+
+    @field_validator("selectable")
+    @classmethod
+    def _possible(cls, selectable: int, info: ValidationInfo) -> int:
+        if selectable > len(info.data.get("options", ())) > 0:
+            raise ValueError("is more than there are options")
+        return selectable
 
     def describe(self) -> str:
         """The poll in words, an option a line."""

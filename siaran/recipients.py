@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from siaran.phone import InvalidPhone, normalise_phone
+from siaran.phone import InvalidPhone, normalise_phone, read_digits
 
 CONTACTS = frozenset({"s.whatsapp.net", "c.us"})
 """What stands behind the `@` of a contact's address."""
@@ -36,13 +36,10 @@ def read_recipient(raw: str, country: str) -> str:
     if server not in CONTACTS:
         raise InvalidPhone(_NO_CONTACTS.get(server, "is no address of a contact, such as 60123456789@s.whatsapp.net"))
     # Behind a colon, an address may name one of the account's devices.
-    digits = number.partition(":")[0].removeprefix("+")
-    if not (digits.isascii() and digits.isdigit() and 6 <= len(digits) <= 15):
+    phone = read_digits(number.partition(":")[0].removeprefix("+"), country)
+    if phone is None:
         raise InvalidPhone("is no address of a contact, such as 60123456789@s.whatsapp.net")
-    try:
-        return normalise_phone(f"+{digits}", country)
-    except InvalidPhone:  # WhatsApp has numbers that the library does not know
-        return digits
+    return phone
 
 
 async def has_written_with(session: AsyncSession, user_id: UUID, device_id: UUID, phone: str) -> bool:

@@ -211,7 +211,6 @@ async def _send_content(sending: Sending, order: Order, kind: MessageType, conte
 
 _CALLED = {
     (Poll, "selectable"): "max_answer",
-    (Poll, ""): "options",
     (ContactCard, "name"): "contact_name",
     (ContactCard, "phone"): "contact_phone",
 }
@@ -230,6 +229,6 @@ def _content(kind: type[Content], **parts: Any) -> Content:
 
 
 def _field_error(kind: type[BaseModel], item: Any) -> FieldError:
-    first, *rest = item["loc"] or ("",)
+    first, *rest = item["loc"]
     path = [_CALLED.get((kind, first), first), *rest]
     return FieldError(".".join(map(str, path)), str(item["msg"]).removeprefix("Value error, "))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -320,4 +321,14 @@ async def test_a_text_of_which_nothing_is_left_fails_and_is_not_transmitted(send
     claim = await sender.claimed()
     record, error = await sender.transmitter.transmit(claim, gap=GAP)
     assert (record.status, record.error_code, error) == (MessageStatus.FAILED, "empty_text", None)
+    assert await sender.transmitted() == 0
+
+
+@pytest.mark.parametrize("message_type", ["location", "contact", "poll"])
+async def test_what_no_transport_can_read_fails_and_is_not_transmitted(
+    sender: Sender, ledger: Ledger, message_type: str
+) -> None:
+    claim = replace(await sender.claimed(), message_type=message_type, content="{}")
+    record, error = await sender.transmitter.transmit(claim, gap=GAP)
+    assert (record.status, record.error_code, error) == (MessageStatus.FAILED, "unsupported_content", None)
     assert await sender.transmitted() == 0

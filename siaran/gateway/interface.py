@@ -276,6 +276,12 @@ class Transport(Protocol):
     def state(self, device_id: UUID) -> DeviceState:
         """The state of a device's connection in this process."""
 
+    def is_over(self, device_id: UUID) -> bool:
+        """Whether a device's connection cannot come back by itself in this process."""
+
+    def frozen_since(self, device_id: UUID) -> datetime | None:
+        """Since when a device's connection is there and answers nothing; None while it answers."""
+
     async def send(self, device_id: UUID, to: str, body: Body, key: bytes) -> SendResult:
         """Transmit one message and wait for the server's acknowledgement, 75 s at most.
 

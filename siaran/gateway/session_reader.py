@@ -10,7 +10,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-BUSY_SECONDS = 5.0
+BUSY_SECONDS = 2.0
 TABLES = {"whatsmeow_device", "whatsmeow_message_secrets"}
 BROKEN = {"SQLITE_CORRUPT", "SQLITE_NOTADB"}
 

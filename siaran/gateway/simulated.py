@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from siaran.clock import Clock, system_clock
@@ -108,6 +109,14 @@ class SimulatedTransport:
     def state(self, device_id: UUID) -> DeviceState:
         """The state of a device's connection in this process; `OFFLINE` for a device it does not hold."""
         return self._connections.state(device_id)
+
+    def is_over(self, device_id: UUID) -> bool:
+        """Whether a device's connection cannot come back by itself: replaced, banned or logged out, or never begun."""
+        return self._connections.is_over(device_id)
+
+    def frozen_since(self, device_id: UUID) -> datetime | None:  # noqa: ARG002 - no connection here is ever silent
+        """None: simulated connections work or are gone."""
+        return None
 
     async def send(self, device_id: UUID, to: str, body: Body, key: bytes) -> SendResult:
         """Note the attempt in the session store, transmit, and wait for the acknowledgement; see `Transport.send`."""

@@ -66,6 +66,11 @@ class Connections:
         connection = self._by_device.get(device_id)
         return connection.state if connection else DeviceState.OFFLINE
 
+    def is_over(self, device_id: UUID) -> bool:
+        """Whether a device's connection does not come back by itself."""
+        connection = self._by_device.get(device_id)
+        return connection is None or (connection.state is not DeviceState.ONLINE and not connection.returns)
+
     def online(self, device_id: UUID) -> Connection:
         """The device's connection; raises `NotConnected`, `LoggedOut` or `Banned` if it has none that works."""
         connection = self._by_device.get(device_id)

@@ -166,14 +166,25 @@ class Client:
                     self.end(DeviceState.LOGGED_OUT, "logged_out")
 
     def _note_end(self, connection: "asyncio.Task[None]") -> None:
-        error = None if connection.cancelled() else connection.exception()
-        if connection is not self.connection:
+        if connection.cancelled() or connection is not self.connection:
             return
-        if error is not None:
-            logger.info("device %s could not be connected: %s", self.device.id, error)
+        logger.info("the connection of device %s has ended: %s", self.device.id, connection.exception())
         if self.state is DeviceState.CONNECTING:
             self._enter(DeviceState.OFFLINE, "unreachable")
+        elif not self.is_over:
+            self._note_deafness()
         self._settled.set()
+
+    def _note_deafness(self) -> None:
+        """The library passes nothing on any more: it stops at an event of a kind that it has no name for.
+
+        Its connection is closed, so that WhatsApp keeps what comes in now for the next process.
+        """
+        self.end(DeviceState.OFFLINE, "deaf")
+        try:
+            self.begin(lambda client: client.disconnect())
+        except NotConnected:
+            logger.warning("device %s stays connected although nobody hears it", self.device.id)
 
     def _end_call(self, task: "asyncio.Task[Any]") -> None:
         self._gate.end_call()

@@ -13,7 +13,7 @@ Attempt = tuple[int, int]
 Tick = tuple[UUID, str, str, datetime]
 """A receipt: device, WhatsApp's id of the message, kind, time."""
 
-# Chats are locked first, in their order, like everywhere. WhatsApp's times are whole seconds: an answer within the same one is
+# Chats are locked first, in their order, like everywhere: counting them makes it so. WhatsApp's times are whole seconds: an answer within the same one is
 # not to stand before its question. Nobody has looked at the chat, so what is unread stays so.
 _SHOW = text("""
     WITH said AS MATERIALIZED (
@@ -43,7 +43,7 @@ _SHOW = text("""
         device_id, user_id, chat_id, message_id, is_outgoing, text, media_type, media_url, sender, status, sent_at
     )
     SELECT device_id, user_id, recipient_phone, whatsapp_id, true, content, kind, media_url, '', '', at
-    FROM said, (SELECT count(*) FROM shown) AS locked
+    FROM said WHERE (SELECT count(*) FROM shown) >= 0
     ORDER BY device_id, recipient_phone, at
     ON CONFLICT DO NOTHING
 """)

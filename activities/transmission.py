@@ -59,6 +59,7 @@ class Transmitter:
     clock: Clock
     secret: bytes
     receipt_wait: timedelta
+    store_chats: bool = False
 
     async def transmit(self, claim: Claim, *, gap: timedelta) -> tuple[Record, Exception | None]:
         """Send one claimed message and record its end, with the error that says why the lane should stop, if one does.
@@ -130,7 +131,7 @@ class Transmitter:
             try:
                 async with self.sessions.begin() as session:
                     if not noted:
-                        await note_whatsapp_id(session, claim, whatsapp_id)
+                        await note_whatsapp_id(session, claim, whatsapp_id, store_chats=self.store_chats)
                     status = await message_status(session, claim.user_id, claim.message_id)
                 noted = True
             except (SQLAlchemyError, OSError) as error:

@@ -193,7 +193,7 @@ async def count_messages(session: AsyncSession, broadcast: Broadcast) -> Mapping
         )
         .group_by(BroadcastMessage.status)
     )
-    return dict((await session.execute(query)).tuples().all())
+    return {row[0]: row[1] for row in await session.execute(query)}
 
 
 async def list_messages(

@@ -52,6 +52,8 @@ MESSAGES = {
     "refused": "WhatsApp has refused the linking",
     "code_refused": "WhatsApp gives no code for this phone; check its number, or scan a QR code",
     "outdated": "WhatsApp does not take this version of Siaran any more; it has to be upgraded",
+    "phone_outdated": "the phone's WhatsApp is too old to link devices; update it",
+    "passkey": "WhatsApp asks for a passkey to link this account, which Siaran cannot give",
     "banned": "WhatsApp has banned the account",
     "logged_out": "the account has removed the device again",
     "replaced": "another program uses the same session",

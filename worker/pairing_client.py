@@ -1,6 +1,7 @@
 """The WhatsApp client of a throw-away process: one session file, and what happens to it, one event after another."""
 
 import asyncio
+import ctypes
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,16 @@ class CodeRefused(Exception):
 
 Event = Code | Paired | Online | Lost
 
+LOGIN_STATUSES = {
+    "timeout": Lost("disconnected"),  # the codes are used up, or the connection was lost
+    "err-client-outdated": Lost("outdated"),
+    "err-scanned-without-multidevice": Lost("phone_outdated"),
+    "passkey-request": Lost("passkey"),
+    "error": Lost("refused"),
+    "err-unexpected-state": Lost("refused", "a login in place of a linking"),
+}
+"""What the library says while it has no link. It delivers no event then."""
+
 
 class PairingClient:
     """Links a session file without a link, or logs in with one that has a link."""
@@ -50,10 +61,11 @@ class PairingClient:
     def __init__(self, path: Path, app_os: str) -> None:
         self._client = open_client(path, app_os=app_os)
         self._happened: asyncio.Queue[Event] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
 
     async def connect(self) -> None:
         """Begin; all that follows comes out of `next_event`."""
-        asyncio.get_running_loop().set_default_executor(Threads())
+        self._loop.set_default_executor(Threads())
         events, on = load_library().events, self._client.event
         on.qr(self._note_code)
         on(events.PairStatus)(self._note_pairing)
@@ -64,6 +76,8 @@ class PairingClient:
         on(events.TemporaryBan)(self._noting(Lost("banned")))
         on(events.ClientOutdated)(self._noting(Lost("outdated")))
         on(events.ConnectFailure)(self._noting(Lost("refused")))
+        # Its own method does nothing, and it offers no other way to hear of a linking that has failed.
+        self._client._NewAClient__onLoginStatus = self._note_login_status  # noqa: SLF001
         connection = await self._client.connect()
         connection.add_done_callback(self._note_end)
 
@@ -109,6 +123,12 @@ class PairingClient:
     async def _note_pairing(self, _client: Any, status: Any) -> None:
         failed = status.Status == status.ERROR
         self._happened.put_nowait(Lost("refused", status.Error) if failed else Paired())
+
+    def _note_login_status(self, _client: int, status: int) -> None:
+        """Called by a thread of the library, with the address of a text."""
+        said = ctypes.string_at(status).decode()
+        if said in LOGIN_STATUSES:
+            self._loop.call_soon_threadsafe(self._happened.put_nowait, LOGIN_STATUSES[said])
 
     def _noting(self, event: Event) -> Any:
         async def note(_client: Any, _event: Any) -> None:

@@ -115,7 +115,7 @@ class Control:
         self._server.rules.receipts = kinds
 
     async def send_receipt(self, number: str, recipient: str, ids: list[str], kind: str) -> None:
-        """Tell a device that messages were `delivered`, `read` or `played`."""
+        """Tell a device that messages were `delivered`, `read` or `played`, or one of the other `RECEIPT_TYPES`."""
         await send_receipt(self._server.accounts.find(number), recipient, ids, kind)
 
     async def send_text(self, number: str, sender: str, text: str, name: str = "", chat: str = "", message_id: str = "") -> str:
@@ -126,9 +126,14 @@ class Control:
     async def send_media(
         self, number: str, sender: str, content: str, kind: str = "image", mime_type: str = "image/jpeg", caption: str = ""
     ) -> str:
-        """Send an `image`, `video` or `document`, given in base64, as a contact; returns the message's id."""
+        """Send a file of one of `media.KINDS`, given in base64, as a contact; returns the message's id."""
         message = incoming.media_message(self._server, kind, b64decode(content), mime_type, caption)
         return await incoming.send_from_contact(self._server, self._server.accounts.find(number), sender, message, "")
+
+    async def send_content(self, number: str, sender: str, content: dict[str, Any], chat: str = "") -> str:
+        """Send any content (a `waE2E.Message` by the names of its fields) as a contact; returns the message's id."""
+        message, device = incoming.parse_message(content), self._server.accounts.find(number)
+        return await incoming.send_from_contact(self._server, device, sender, message, "", chat)
 
     async def send_from_phone(self, number: str, recipient: str, text: str) -> str:
         """Write to a contact on the account's own phone, of which its devices get a copy; returns the message's id."""

@@ -5,6 +5,7 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.json_format import ParseDict
 from neonize.proto.waE2E import WAWebProtobufsE2E_pb2 as contents
 from neonize.proto.waHistorySync import WAWebProtobufsHistorySync_pb2 as histories
 
@@ -23,12 +24,18 @@ def text_message(text: str) -> contents.Message:
     return contents.Message(conversation=text)
 
 
+def parse_message(content: dict[str, Any]) -> contents.Message:
+    """Any content, by the names of its fields."""
+    return ParseDict(content, contents.Message())
+
+
 def media_message(server: "WhatsAppServer", kind: str, content: bytes, mime_type: str, caption: str) -> contents.Message:
-    """An `image`, `video` or `document`, uploaded as the contact's phone does before it sends."""
+    """A file of a kind in `KINDS`, uploaded as the contact's phone does before it sends."""
     upload = server.media.upload(content, KINDS[kind])
     message = contents.Message()
     part = getattr(message, f"{kind}Message")
-    part.MergeFrom(type(part)(URL=upload.url, mimetype=mime_type, caption=caption or None, **_file_fields(upload)))
+    words = {"caption": caption} if caption else {}
+    part.MergeFrom(type(part)(URL=upload.url, mimetype=mime_type, **words, **_file_fields(upload)))
     return message
 
 

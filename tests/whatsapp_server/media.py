@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from tests.whatsapp_server.crypto import decrypt_cbc, derive, encrypt_cbc, sign_hmac
 
 HOST = "mmg.whatsapp.net"
-KINDS = {"image": b"WhatsApp Image Keys", "video": b"WhatsApp Video Keys", "document": b"WhatsApp Document Keys"}
+KINDS = {
+    "image": b"WhatsApp Image Keys",
+    "video": b"WhatsApp Video Keys",
+    "audio": b"WhatsApp Audio Keys",
+    "document": b"WhatsApp Document Keys",
+    "sticker": b"WhatsApp Image Keys",
+}
 HISTORY = b"WhatsApp History Keys"
 MAC_BYTES = 10
 

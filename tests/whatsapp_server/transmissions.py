@@ -18,8 +18,14 @@ from tests.whatsapp_server.signal import Undecryptable
 if TYPE_CHECKING:
     from tests.whatsapp_server.server import WhatsAppServer
 
-MEDIA_FIELDS = {"imageMessage": "image", "videoMessage": "video", "documentMessage": "document"}
-RECEIPT_TYPES = {"delivered": "", "read": "read", "played": "played"}
+MEDIA_FIELDS = {"imageMessage": "image", "videoMessage": "video", "audioMessage": "audio", "documentMessage": "document"}
+RECEIPT_TYPES = {
+    "delivered": "",
+    "read": "read",
+    "played": "played",
+    "inactive": "inactive",
+    "server-error": "server-error",
+}
 
 
 async def receive_message(server: "WhatsAppServer", device: LinkedDevice, node: Node) -> None:
@@ -106,15 +112,26 @@ def peer_name(contact: Jid, device: LinkedDevice) -> str:
 
 
 def _read(server: "WhatsAppServer", message: contents.Message) -> tuple[str, str, SentMedia | None]:
-    """A message's type, its text or caption, and its file."""
+    """A message's type, its text or caption, and its file. Of the rest, the text is what a test may want to see."""
+    if message.HasField("documentWithCaptionMessage"):
+        message = message.documentWithCaptionMessage.message
     for name, kind in MEDIA_FIELDS.items():
         if message.HasField(name):
             part = getattr(message, name)
             content = server.media.open(part.directPath, part.mediaKey, KINDS[kind])
             digest = None if content is None else hashlib.sha256(content).hexdigest()
-            return kind, part.caption, SentMedia(part.URL, part.mimetype, part.fileLength, digest)
+            return kind, getattr(part, "caption", ""), SentMedia(part.URL, part.mimetype, part.fileLength, digest)
     if message.HasField("extendedTextMessage"):
         return "text", message.extendedTextMessage.text, None
     if message.HasField("conversation"):
         return "text", message.conversation, None
+    if message.HasField("locationMessage"):
+        place = message.locationMessage
+        return "location", f"{place.degreesLatitude} {place.degreesLongitude} {place.name} {place.address}".strip(), None
+    if message.HasField("contactMessage"):
+        return "contact", message.contactMessage.vcard, None
+    if message.HasField("pollCreationMessage"):
+        poll = message.pollCreationMessage
+        options = ", ".join(option.optionName for option in poll.options)
+        return "poll", f"{poll.name}: {options} ({poll.selectableOptionsCount})", None
     return "other", "", None

@@ -23,6 +23,8 @@ FRESH = {
     "contact_limit_days": 7,
     "opt_out_words": ["STOP", "BERHENTI", "UNSUBSCRIBE"],
     "opt_out_reply": "",
+    "auto_reply": None,
+    "auto_reply_minutes": 1440,
 }
 
 
@@ -62,6 +64,8 @@ async def test_every_setting_can_be_changed(aisyah):
         "contact_limit_days": 14,
         "opt_out_words": ["Tak nak", "STOP"],
         "opt_out_reply": "You will hear from us no more.",
+        "auto_reply": "We are back on Monday.",
+        "auto_reply_minutes": 60,
     }
     assert await change(aisyah, **wanted) == wanted
 
@@ -70,7 +74,8 @@ async def test_every_setting_can_be_changed(aisyah):
 async def test_what_is_left_out_stays(aisyah, field: str, value: object):
     before = await change(
         aisyah, quiet_from="22:00", quiet_until="07:00", contact_limit=2, contact_limit_days=3, opt_out_words=["Henti"],
-        opt_out_reply="Bye", sending_weekdays=[6, 7], full_name="A", timezone="UTC", country="SG",
+        opt_out_reply="Bye", auto_reply="Later", auto_reply_minutes=5, sending_weekdays=[6, 7],
+        full_name="A", timezone="UTC", country="SG",
     )  # fmt: skip
     fields = {"quiet_from": None, "quiet_until": None} if field == "quiet_until" else {field: value}
 
@@ -85,6 +90,7 @@ async def test_settings_are_tidied(aisyah):
         sending_weekdays=[7, 1, 7],
         opt_out_words=[" stop ", "STOP!", "Tak   nak"],
         opt_out_reply="  Bye.\r\nBye.  ",
+        auto_reply="  ",
         quiet_from="22:00:30",
         quiet_until="07:00",
         unknown=1,
@@ -93,6 +99,7 @@ async def test_settings_are_tidied(aisyah):
     assert changed["sending_weekdays"] == [1, 7]
     assert changed["opt_out_words"] == ["stop", "Tak nak"]
     assert changed["opt_out_reply"] == "Bye.\nBye."
+    assert changed["auto_reply"] == "", "off, which is not the installation's"
     assert (changed["quiet_from"], changed["quiet_until"]) == ("22:00", "07:00")
 
 
@@ -126,6 +133,12 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"opt_out_words": "STOP"}, "opt_out_words"),
     ({"opt_out_reply": "x" * 1001}, "opt_out_reply"),
     ({"opt_out_reply": "a\0b"}, "opt_out_reply"),
+    ({"auto_reply": "x" * 1001}, "auto_reply"),
+    ({"auto_reply": "a\0b"}, "auto_reply"),
+    ({"auto_reply": 7}, "auto_reply"),
+    ({"auto_reply_minutes": 0}, "auto_reply_minutes"),
+    ({"auto_reply_minutes": 43_201}, "auto_reply_minutes"),
+    ({"auto_reply_minutes": None}, "auto_reply_minutes"),
 ]
 
 

@@ -54,11 +54,15 @@ async def test_settings_are_shown_and_changed_one_by_one(shell: Shell):
     changed = await shell.json(
         "settings", "set", "--quiet", "21:00-08:00", "--weekdays", "Mon,tuesday,sat", "--contact-limit", "2",
         "--opt-out-word", "STOP", "--opt-out-word", "Tak nak", "--opt-out-reply", "Bye",
+        "--auto-reply", "Later", "--auto-reply-minutes", "30",
     )  # fmt: skip
     assert (changed["quiet_from"], changed["quiet_until"]) == ("21:00", "08:00")
     assert changed["sending_weekdays"] == [1, 2, 6]
     assert (changed["contact_limit"], changed["contact_limit_days"]) == (2, 7)
     assert changed["opt_out_words"] == ["STOP", "Tak nak"]
+    assert (changed["auto_reply"], changed["auto_reply_minutes"]) == ("Later", 30)
+    changed = await shell.json("settings", "set", "--auto-reply", "default")
+    assert changed["auto_reply"] is None
     out = (await shell.done("settings", "set", "--quiet", "none", "--contact-limit", "none", "--weekdays", "all")).out
     assert "mon, tue, wed, thu, fri, sat, sun" in out
     assert "Tak nak" in out

@@ -118,6 +118,11 @@ class SendActivities:
         self._draining.set()
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
+    async def finish(self, device_id: UUID) -> None:
+        """Return once nothing of a device is under way."""
+        while (task := self._under_way.get(device_id)) is not None:
+            await asyncio.wait({task})
+
     @activity.defn(name="send")
     async def send(self, order: SendInput) -> SendResult:
         """Send a device's due messages for one window; one message while few lanes are awake.

@@ -4,32 +4,42 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import psutil
 import structlog
 import uvloop
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.db import SessionMaker, open_database
+from siaran.gateway.session_files import has_session
 from siaran.logging import configure_logging
 from siaran.metrics import serve_metrics
 from siaran.models import TransportKind
 from siaran.processes import spawn
 from siaran.settings import Settings, get_settings
 from worker.lease import begin_lease, end_host
+from worker.pairings import Pairings
+from worker.placement import held_devices, place_devices, waiting_devices
+from worker.renewal import RENEW
 
 log = structlog.get_logger()
 
 LOOK_SECONDS = 0.5
 HEALTHY_SECONDS = 30.0
 """A host that lived this long may be replaced at once; quicker deaths are backed off from."""
+
+YOUNG_SECONDS = 2.0
+"""A host that wants to be renewed so soon is given that long a pause, whatever is wrong with it."""
+
+STAGGER_SECONDS = 2.0
+"""How long after a host of real accounts the next one is started, as after a restart of the whole server."""
 
 BACK_OFF_LIMIT_SECONDS = 30.0
 STOP_SECONDS = 100.0
@@ -38,57 +48,51 @@ LONGEST_SEND = timedelta(seconds=90)
 
 _ONLY = text("SELECT pg_try_advisory_lock(hashtext(:name))")
 
-_UNPLACED = text("""
-    SELECT count(*) FROM user_devices
-    WHERE host_id IS NULL AND jid IS NOT NULL AND transport = :transport AND is_active AND deleted_at IS NULL
-        AND status NOT IN ('banned', 'logged_out')
+_LEFT_BEHIND = text("""
+    SELECT id, pid FROM hosts WHERE server = :server AND transport = :transport AND ended_at IS NULL ORDER BY id
 """)
-
-# A device that has never been online counts as away from now on: until it has had time to connect, its messages stay.
-_PLACE = text("""
-    WITH placed AS MATERIALIZED (
-        SELECT id FROM user_devices
-        WHERE host_id IS NULL AND jid IS NOT NULL AND transport = :transport AND is_active AND deleted_at IS NULL
-            AND status NOT IN ('banned', 'logged_out')
-        ORDER BY user_id, id LIMIT :free
-        FOR UPDATE SKIP LOCKED
-    )
-    UPDATE user_devices d SET
-        host_id = :host, status = 'connecting', offline_since_at = coalesce(d.offline_since_at, now()), updated_at = now()
-    FROM placed WHERE d.id = placed.id AND d.host_id IS NULL
-    RETURNING d.id
-""")
-
-_HELD = text("""
-    SELECT host_id, count(*) AS devices FROM user_devices WHERE host_id = ANY(CAST(:hosts AS bigint[])) GROUP BY host_id
-""")
-
-_LEFT_BEHIND = text("SELECT id, pid FROM hosts WHERE server = :server AND ended_at IS NULL ORDER BY id")
 
 _FOREIGN = text("""
-    SELECT id FROM hosts WHERE server <> :server AND ended_at IS NULL AND expires_at < now() - CAST(:margin AS interval)
+    SELECT id FROM hosts
+    WHERE server <> :server AND transport = :transport AND ended_at IS NULL
+        AND expires_at < now() - CAST(:margin AS interval)
 """)
 
 
 @dataclass(slots=True)
 class _Child:
-    """A host process of this fleet."""
+    """A host process of this fleet; `quick_deaths` are those of its devices' hosts, one after another, before it."""
 
     host_id: int
     process: asyncio.subprocess.Process
+    quick_deaths: int = 0
     started_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Devices of a host that is gone, which get a host of their own again once it is time."""
+
+    devices: list[UUID]
+    ready_at: float = 0.0
+    quick_deaths: int = 0
+
+
 class Fleet:
-    """Keeps enough hosts running for the devices of one transport, and every linked device at one of them."""
+    """Keeps enough hosts running for the devices of one transport, and every linked device at one of them.
+
+    Where a host has to be renewed for every device that it gets, the devices of a host that is gone stay together: they wait
+    for no room elsewhere, and disturb nobody there.
+    """
 
     def __init__(self, settings: Settings, sessions: SessionMaker, transport: TransportKind = TransportKind.SIMULATED) -> None:
         self._settings = settings
         self._sessions = sessions
         self._transport = transport
-        simulated = transport is TransportKind.SIMULATED
-        self._capacity = settings.simulated_host_capacity if simulated else settings.host_capacity
+        self._is_real = transport is TransportKind.WHATSAPP
+        self._capacity = settings.host_capacity if self._is_real else settings.simulated_host_capacity
         self._children: dict[int, _Child] = {}
+        self._groups: list[_Group] = []
         self._quick_deaths = 0
         self._wait_until = 0.0
 
@@ -109,14 +113,18 @@ class Fleet:
     async def _look(self) -> None:
         await self._bury()
         async with self._sessions() as session:
-            margin = {"server": self._settings.server, "margin": LONGEST_SEND}
-            foreign = list((await session.execute(_FOREIGN, margin)).scalars())
-            unplaced = (await session.execute(_UNPLACED, {"transport": self._transport.value})).scalar_one()
+            values = {"server": self._settings.server, "transport": self._transport.value, "margin": LONGEST_SEND}
+            foreign = list((await session.execute(_FOREIGN, values)).scalars())
+            waiting = await waiting_devices(session, self._transport)
         for host_id in foreign:
             log.warning("foreign_host_ended", host=host_id)
             await end_host(self._sessions, host_id)
-        if unplaced:
-            await self._place(unplaced)
+        if waiting or self._groups:
+            await self._place([device for device, generation in waiting if self._has_session(device, generation)])
+
+    def _has_session(self, device_id: UUID, link_generation: int) -> bool:
+        """Whether a host of this server can connect a device: a real account's keys are in a file."""
+        return not self._is_real or has_session(self._settings.session_folder, device_id, link_generation)
 
     async def _bury(self) -> None:
         """End the hosts whose processes are dead: their devices are free at once, since they were ours to watch."""
@@ -124,60 +132,78 @@ class Fleet:
             code = child.process.returncode
             if code is None:
                 continue
-            released = await end_host(self._sessions, host_id)
+            devices = await end_host(self._sessions, host_id)
             del self._children[host_id]
-            log.warning("host_died", host=host_id, exit_code=code, devices=released)
+            if code == RENEW:
+                log.info("host_renews", host=host_id, devices=len(devices))
+            else:
+                log.warning("host_died", host=host_id, exit_code=code, devices=len(devices))
             now = asyncio.get_running_loop().time()
-            self._quick_deaths = 0 if now - child.started_at > HEALTHY_SECONDS else self._quick_deaths + 1
-            delay = min(0.25 * 2 ** (self._quick_deaths - 1), BACK_OFF_LIMIT_SECONDS) if self._quick_deaths else 0.0
-            self._wait_until = now + delay
+            lived = now - child.started_at
+            if self._is_real:
+                self._groups += _regroup(child, devices, now, lived, has_crashed=code != RENEW)
+            else:
+                self._quick_deaths = 0 if lived > HEALTHY_SECONDS else self._quick_deaths + 1
+                self._wait_until = now + _back_off(self._quick_deaths)
 
-    async def _place(self, unplaced: int) -> None:
+    async def _place(self, waiting: Sequence[UUID]) -> None:
         """Give devices without a host to hosts with room, starting hosts where there is none."""
+        now = asyncio.get_running_loop().time()
+        left = await self._place_groups(waiting, now)
+        if not left:
+            return
         async with self._sessions.begin() as session:
-            held = await self._held(session)
-            for host_id in sorted(self._children):
+            held = await held_devices(session, self._children)
+            for host_id in sorted(self._children, key=lambda host: (held.get(host, 0) if self._is_real else 0, host)):
                 free = self._capacity - held.get(host_id, 0)
-                if free > 0 and unplaced > 0:
-                    unplaced -= await self._fill(session, host_id, free)
-        while unplaced > 0 and asyncio.get_running_loop().time() >= self._wait_until:
-            host_id = await self._start_host()
-            async with self._sessions.begin() as session:
-                placed = await self._fill(session, host_id, self._capacity)
+                if free > 0 and left:
+                    left -= set(await place_devices(session, self._transport, host_id, left, free))
+        while left and asyncio.get_running_loop().time() >= self._wait_until:
+            placed = await self._start_host([device for device in waiting if device in left][: self._capacity])
             if not placed:
                 return
-            unplaced -= placed
+            left -= set(placed)
+            if self._is_real:  # they connect one after another, too
+                self._wait_until = asyncio.get_running_loop().time() + STAGGER_SECONDS
 
-    async def _held(self, session: AsyncSession) -> dict[int, int]:
-        rows = await session.execute(_HELD, {"hosts": list(self._children)})
-        return {row.host_id: row.devices for row in rows}
+    async def _place_groups(self, waiting: Collection[UUID], now: float) -> set[UUID]:
+        """Give groups whose time has come hosts of their own; returns the waiting devices that are in no group."""
+        left = set(waiting)
+        for group in list(self._groups):
+            devices = [device for device in group.devices if device in left]
+            left -= set(devices)
+            if group.ready_at <= now:
+                self._groups.remove(group)
+                if devices:
+                    await self._start_host(devices, group.quick_deaths)
+        return left
 
-    async def _fill(self, session: AsyncSession, host_id: int, free: int) -> int:
-        values = {"host": host_id, "transport": self._transport.value, "free": free}
-        return len((await session.execute(_PLACE, values)).all())
-
-    async def _start_host(self) -> int:
+    async def _start_host(self, devices: Sequence[UUID], quick_deaths: int = 0) -> list[UUID]:
+        """Start a host for these devices; returns those that it was given."""
         host_id = await begin_lease(self._sessions, self._settings.server, self._transport, self._capacity)
         logs = self._settings.data_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         process = await spawn(
-            [sys.executable, "-m", "worker.host", "--host-id", str(host_id)],
+            [sys.executable, *_arguments(host_id, self._transport)],
             environment=os.environ,
             log_path=logs / "hosts.log",
             cwd=Path.cwd(),
         )
-        self._children[host_id] = _Child(host_id, process)
-        log.info("host_started", host=host_id, pid=process.pid)
-        return host_id
+        self._children[host_id] = _Child(host_id, process, quick_deaths)
+        async with self._sessions.begin() as session:
+            placed = await place_devices(session, self._transport, host_id, devices, self._capacity)
+        log.info("host_started", host=host_id, pid=process.pid, transport=self._transport.value, devices=len(placed))
+        return placed
 
     async def _end_left_behind(self) -> None:
         """End the hosts of a fleet of this server that died before: the kernel kills them with it, and we make sure."""
         while True:
             try:
                 async with self._sessions() as session:
-                    rows = (await session.execute(_LEFT_BEHIND, {"server": self._settings.server})).all()
+                    values = {"server": self._settings.server, "transport": self._transport.value}
+                    rows = (await session.execute(_LEFT_BEHIND, values)).all()
                 for row in rows:
-                    await asyncio.to_thread(_end_process, row.id, row.pid)
+                    await asyncio.to_thread(_end_process, _arguments(row.id, self._transport), row.pid)
                     await end_host(self._sessions, row.id)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("fleet_waits", error=type(error).__name__)
@@ -199,16 +225,41 @@ class Fleet:
             await end_host(self._sessions, host_id)
 
 
-def _end_process(host_id: int, pid: int | None) -> None:
+def _arguments(host_id: int, transport: TransportKind) -> list[str]:
+    """What a host's process is started with, after the interpreter."""
+    return ["-m", "worker.host", "--host-id", str(host_id), "--transport", transport.value]
+
+
+def _end_process(arguments: Sequence[str], pid: int | None) -> None:
     """Make sure that the process of a host is gone; one that merely got its number is left alone."""
     try:
         process = psutil.Process(pid) if pid else None
-        if process is None or process.cmdline()[-4:] != ["-m", "worker.host", "--host-id", str(host_id)]:
+        if process is None or process.cmdline()[-len(arguments) :] != list(arguments):
             return
         process.kill()
         process.wait(10)
     except psutil.NoSuchProcess:
         return
+
+
+def _back_off(quick_deaths: int) -> float:
+    """How many seconds the next host waits after so many quick deaths one after another."""
+    return min(0.25 * 2 ** (quick_deaths - 1), BACK_OFF_LIMIT_SECONDS) if quick_deaths else 0.0
+
+
+def _regroup(child: _Child, devices: list[UUID], now: float, lived: float, *, has_crashed: bool) -> list[_Group]:
+    """How the devices of a host that is gone are placed again: together, at once if it only wanted to be renewed.
+
+    After a quick crash they are halved: if one of them brings its host down each time, it is soon alone with that.
+    """
+    if not has_crashed:
+        return [_Group(devices, now if lived > YOUNG_SECONDS else now + YOUNG_SECONDS)]
+    if lived > HEALTHY_SECONDS:
+        return [_Group(devices, now)]
+    ready_at, deaths = now + _back_off(child.quick_deaths + 1), child.quick_deaths + 1
+    middle = (len(devices) + 1) // 2
+    halves = [devices[:middle], devices[middle:]] if child.quick_deaths else [devices]
+    return [_Group(half, ready_at, deaths) for half in halves if half]
 
 
 @asynccontextmanager
@@ -228,12 +279,18 @@ async def run_fleet(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
-    async with open_database(settings, pool_size=2) as sessions, only_fleet(sessions, settings.server):
-        await Fleet(settings, sessions).run(stop)
+    async with (
+        open_database(settings, pool_size=5) as sessions,
+        only_fleet(sessions, settings.server),
+        asyncio.TaskGroup() as group,
+    ):
+        for transport in TransportKind:
+            group.create_task(Fleet(settings, sessions, transport).run(stop))
+        group.create_task(Pairings(settings, sessions).run(stop))
 
 
 def main() -> None:
-    """Keep the device hosts of this server running."""
+    """Keep the device hosts of this server running, and link accounts to its devices."""
     settings = get_settings()
     configure_logging(debug=settings.debug)
     serve_metrics(settings, "fleet")

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import logging
+import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
@@ -29,17 +32,32 @@ from siaran.ledger.group_commit import OUTAGES, GroupCommit
 from siaran.ledger.records import Record, record_outcomes
 from siaran.logging import configure_logging
 from siaran.metrics import count_messages, serve_metrics
+from siaran.models import TransportKind
 from siaran.settings import Settings, get_settings
 from siaran.temporal import connect
+from worker.budget import Budget, watch_budget
+from worker.chat_media import ChatDownloads
 from worker.connections import Connections
+from worker.device_news import DeviceNews
+from worker.host_reads import HostReads
 from worker.inbox import Inbox
+from worker.intake import Intake
 from worker.lease import LeaseLost, end_host, keep_lease, renew_lease
+from worker.membership import Membership
 from worker.queues import DeviceQueues
+from worker.renewal import RENEW, Renewal
 
 log = structlog.get_logger()
 
+FAILED = 1
+LOST = 3
+"""The exit code of a host that somebody else has ended."""
+
 DRAIN_SECONDS = 95.0
 """How long a host that is told to stop waits for sends under way: the longest send, and a little."""
+
+CLOSE_SECONDS = 25.0
+"""How long it then waits for its connections to end in good order; they end with the process anyway."""
 
 
 class Host:
@@ -57,6 +75,7 @@ class Host:
         clock: Clock,
     ) -> None:
         self.host_id = host_id
+        self.renewal = Renewal()
         self._sessions = sessions
         self._transport = transport
         self._clock = clock
@@ -86,48 +105,108 @@ class Host:
             clock=clock,
             lanes_running=self._note_lanes,
         )
-        self._connections = Connections(
-            host_id,
+        self._news = DeviceNews(host_id, sessions=sessions, client=client, clock=clock, settle=self._sends.settle)
+        self._connections = self._devices()
+        self._intake = Intake(
             transport=transport,
             sessions=sessions,
-            client=client,
-            clock=clock,
+            news=self._news,
+            inbox=Inbox(
+                sessions=sessions,
+                client=client,
+                redis=redis,
+                clock=clock,
+                store_chats=settings.chat_storage,
+                auto_reply=settings.auto_reply,
+            ),
+            noticed=self._connections.noticed,
+            changed=self._note_connection,
+        )
+        self._downloads = ChatDownloads(host_id, transport=transport, sessions=sessions, redis=redis, clock=clock)
+        self._reads = HostReads(host_id, client=client, transport=transport, redis=redis)
+        self._budget = Budget(settings.host_memory_mb, settings.host_descriptors)
+
+    def _devices(self) -> Connections | Membership:
+        """What decides which devices are connected when, as the transport allows."""
+        if self._transport.connects_while_serving:
+            return Connections(
+                self.host_id,
+                transport=self._transport,
+                sessions=self._sessions,
+                news=self._news,
+                clock=self._clock,
+                changed=self._note_connection,
+                lost=self._queues.lost,
+            )
+        return Membership(
+            self.host_id,
+            transport=self._transport,
+            sessions=self._sessions,
+            news=self._news,
+            clock=self._clock,
             changed=self._note_connection,
             lost=self._queues.lost,
-            settle=self._sends.settle,
-            inbox=Inbox(sessions=sessions, client=client, redis=redis, clock=clock),
+            finish=self._sends.finish,
+            renewal=self.renewal,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Hold the devices until told to stop, then drain; raises `LeaseLost` when somebody else has ended this host."""
+        """Hold the devices until told to stop or in need of a renewal, then drain; see `renewal` for which it was.
+
+        Raises `LeaseLost` when somebody else has ended this host.
+        """
         await renew_lease(self._sessions, self.host_id)
         await self._transport.open()
-        work = [
-            keep_lease(self._sessions, self.host_id),
-            self._connections.reconcile(),
-            self._connections.follow_events(),
-            self._connections.note_seen(),
-            self._queues.reconcile(),
-            self._queues.follow_notices(),
+        intake = asyncio.create_task(self._intake.follow(), name="intake")
+        tasks = [
+            asyncio.create_task(keep_lease(self._sessions, self.host_id), name="lease"),
+            asyncio.create_task(self._serve(), name="host"),
+            intake,
         ]
-        tasks = [asyncio.create_task(coroutine) for coroutine in work]
-        stopped = asyncio.create_task(stop.wait())
+        ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self.renewal.wait())]
         try:
-            done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stopped}:
+            done, _ = await asyncio.wait([*tasks, *ends], return_when=asyncio.FIRST_COMPLETED)
+            for task in done.intersection(tasks):
                 task.result()
         finally:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._drain(), DRAIN_SECONDS)
-            for task in [*tasks, stopped]:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._close(intake), CLOSE_SECONDS)
+            for task in [*tasks, *ends]:
                 task.cancel()
-            await asyncio.gather(*tasks, stopped, return_exceptions=True)
-            await self._transport.close()
+            await asyncio.gather(*tasks, *ends, return_exceptions=True)
+
+    async def _serve(self) -> None:
+        """Connect what has to be connected first, then do everything that a host does, for ever."""
+        await self._connections.begin()
+        self._intake.release()
+        work = [
+            self._connections.follow(),
+            self._news.note_seen(),
+            self._queues.reconcile(),
+            self._queues.follow_notices(),
+            self._reads.run(),
+            self._downloads.run(),
+        ]
+        if not self._transport.connects_while_serving:
+            work.append(watch_budget(self._budget, self.renewal))
+        async with asyncio.TaskGroup() as group:
+            for coroutine in work:
+                group.create_task(coroutine)
 
     async def _drain(self) -> None:
         """Begin nothing more, bring to an end and record what is under way."""
         await asyncio.gather(self._sends.drain(), self._queues.close())
-        await asyncio.gather(self._claims.close(), self._records.close(), self._connections.close())
+        await asyncio.gather(self._claims.close(), self._records.close(), self._intake.close())
+        await self._news.close()
+
+    async def _close(self, intake: asyncio.Task[None]) -> None:
+        """End the connections, and write down the last that they report: WhatsApp may count it as taken."""
+        await self._transport.close()
+        await asyncio.wait({intake})
+        await self._intake.close()
+        await self._news.close()
 
     def _note_connection(self, device_id: UUID, online: bool) -> None:
         if not online:
@@ -152,15 +231,27 @@ class Host:
         return [None] * len(records)
 
 
-def open_transport(settings: Settings, clock: Clock) -> Transport:
+def open_transport(settings: Settings, clock: Clock, kind: TransportKind) -> Transport:
     """The transport of this process; raises `ValueError` when the simulated network is not configured."""
+    if kind is TransportKind.WHATSAPP:
+        # Imported here alone: the library starts threads of its own and takes 50 MB.
+        from siaran.gateway.whatsapp import WhatsAppTransport  # noqa: PLC0415
+
+        return WhatsAppTransport(
+            settings.session_folder,
+            clock=clock,
+            app_os=settings.app_os,
+            connect_pause_seconds=settings.connect_pause_seconds,
+        )
     if settings.network_url is None:
         raise ValueError("no simulated network: set SIARAN_NETWORK_URL or start the embedded stack with `siaran up`")
     return SimulatedTransport(settings.network_url.get_secret_value(), clock=clock)
 
 
-async def run_host(host_id: int, settings: Settings, clock: Clock = system_clock) -> None:
-    """Run a host until SIGTERM or SIGINT, or until its lease is lost."""
+async def run_host(
+    host_id: int, settings: Settings, clock: Clock = system_clock, kind: TransportKind = TransportKind.SIMULATED
+) -> int:
+    """Run a host until SIGTERM or SIGINT, until its lease is lost or it needs a renewal; returns its exit code."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
@@ -169,7 +260,7 @@ async def run_host(host_id: int, settings: Settings, clock: Clock = system_clock
     runtime = Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=None)
     async with open_database(settings, pool_size=6) as sessions, open_redis(settings) as redis:
         client = await connect(settings, runtime=runtime)
-        transport = open_transport(settings, clock)
+        transport = open_transport(settings, clock, kind)
         host = Host(
             host_id,
             settings=settings,
@@ -179,22 +270,44 @@ async def run_host(host_id: int, settings: Settings, clock: Clock = system_clock
             transport=transport,
             clock=clock,
         )
-        log.info("host_started", host=host_id)
+        log.info("host_started", host=host_id, transport=kind.value)
         try:
             await host.run(stop)
         except LeaseLost:
             log.warning("lease_lost", host=host_id)
-            raise SystemExit(3) from None
+            return LOST
+        if host.renewal.is_asked and not stop.is_set():
+            log.info("host_renewed", host=host_id, reason=host.renewal.reason)
+            return RENEW
         await end_host(sessions, host_id)
         log.info("host_stopped", host=host_id)
+        return 0
 
 
-def main(host_id: Annotated[int, typer.Option(help="The id of this host's row, made by the fleet.")]) -> None:
+async def live(host_id: int, settings: Settings, kind: TransportKind) -> None:
+    """Run a host, and end the process as soon as it is over."""
+    if kind is not TransportKind.WHATSAPP:
+        raise SystemExit(await run_host(host_id, settings, kind=kind))
+    try:
+        code = await run_host(host_id, settings, kind=kind)
+    except Exception as error:
+        log.exception("host_failed", host=host_id, error=type(error).__name__)
+        code = FAILED
+    # A thread that waits inside the library may wait for ever, and an ordinary end of the process would wait for it.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def main(
+    host_id: Annotated[int, typer.Option(help="The id of this host's row, made by the fleet.")],
+    transport: Annotated[TransportKind, typer.Option(help="What its devices connect through.")] = TransportKind.SIMULATED,
+) -> None:
     """Hold the connections of the devices that the fleet gives to this host."""
     settings = get_settings()
     configure_logging(debug=settings.debug)
     serve_metrics(settings, "host", str(host_id))
-    uvloop.run(run_host(host_id, settings))
+    uvloop.run(live(host_id, settings, transport))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from datetime import timedelta
+from uuid import UUID
 
 import structlog
 from sqlalchemy import text
@@ -67,8 +68,8 @@ async def keep_lease(sessions: SessionMaker, host_id: int) -> None:
         await asyncio.sleep(RENEW_SECONDS)
 
 
-async def end_host(sessions: SessionMaker, host_id: int) -> int:
-    """End a host that is dead or drained and set its devices free; returns how many. Ending it twice changes nothing."""
+async def end_host(sessions: SessionMaker, host_id: int) -> list[UUID]:
+    """End a host that is dead or drained and set its devices free; returns them. Ending it twice changes nothing."""
     async with sessions.begin() as session:
         await session.execute(_END, {"host": host_id})
-        return len((await session.execute(_RELEASE, {"host": host_id})).all())
+        return list((await session.execute(_RELEASE, {"host": host_id})).scalars())

@@ -26,6 +26,7 @@ from siaran.settings import Settings
 from tests.factories import add_one_off, suppress
 from tests.ledger.driver import Ledger, record_of
 from tests.waiting import eventually
+from worker.connections import Connections
 from worker.host import Host
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -337,6 +338,7 @@ async def test_a_device_that_was_at_another_host_meanwhile_is_counted_anew(sende
     other = Ledger(sender.ledger.sessions)
     await other.open()
     await sender.ledger.change(device, host_id=other.host.id)
+    assert isinstance(sender.host._connections, Connections)
     await sender.host._connections._let_go(device.id)
     [claim] = await other.claims([device], at=system_clock())
     await other.record(record_of(claim, at=system_clock()))

@@ -20,10 +20,11 @@ from siaran.gateway.simulated_network import SimulatedNetwork
 from siaran.models import TransportKind
 from siaran.settings import Settings
 from tests.api.conftest import BASE_URL
-from worker import connections, fleet, queues
+from worker import connections, queues
 from worker.__main__ import work
 from worker.host import Host
 from worker.lease import begin_lease
+from worker.placement import place_devices, waiting_devices
 
 HURRY = {"failover_after_seconds": 0.5, "receipt_wait_seconds": 0.8}
 """Settings with which what takes a minute elsewhere takes a second."""
@@ -95,6 +96,6 @@ async def _place_devices(sessions: SessionMaker, host_id: int) -> None:
     """What a fleet does with devices that no host has."""
     while True:
         async with sessions.begin() as session:
-            values = {"host": host_id, "transport": TransportKind.SIMULATED.value, "free": 1_000}
-            await session.execute(fleet._PLACE, values)
+            waiting = [device for device, _ in await waiting_devices(session, TransportKind.SIMULATED)]
+            await place_devices(session, TransportKind.SIMULATED, host_id, waiting, 1_000)
         await asyncio.sleep(0.2)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 
 import pytest
@@ -15,8 +16,14 @@ from siaran.gateway.simulated_network import SimulatedNetwork
 from siaran.models import Device, DeviceStatus
 from siaran.settings import Settings
 from tests.ledger.driver import Ledger
-from worker import connections, queues
+from worker import connections, membership, queues
 from worker.host import Host
+
+
+class FixedTransport(SimulatedTransport):
+    """The simulated network under the rule of the real client: all devices are connected before any is used."""
+
+    connects_while_serving = False
 
 
 class RunningHost:
@@ -94,3 +101,62 @@ async def running_host(
         yield RunningHost(ledger, network, host, transport)
     stop.set()
     await run
+
+
+StartHost = Callable[[], AbstractAsyncContextManager["FixedHost"]]
+
+
+class FixedHost(RunningHost):
+    """A host that cannot connect devices while it serves; `run` ends when it wants to be renewed."""
+
+    run: "asyncio.Task[None]"
+
+    async def renewed(self) -> str:
+        """Why the host has ended to be renewed, once it has."""
+        async with asyncio.timeout(10):
+            await self.run
+        assert self.host.renewal.is_asked
+        return self.host.renewal.reason
+
+
+@pytest.fixture
+async def fixed_host(
+    settings: Settings,
+    sessions: SessionMaker,
+    redis: Redis,
+    temporal_client: Client,
+    network_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[tuple[RunningHost, StartHost]]:
+    """Somewhere to add devices, and what then starts the host that holds them, again if wanted."""
+    monkeypatch.setattr(membership, "RECONCILE_SECONDS", 0.05)
+    monkeypatch.setattr(queues, "RECONCILE_SECONDS", 0.05)
+    ledger = Ledger(sessions)
+    await ledger.open()
+
+    def make() -> Host:
+        return Host(
+            ledger.host.id,
+            settings=settings,
+            sessions=sessions,
+            redis=redis,
+            client=temporal_client,
+            transport=FixedTransport(network_url),
+            clock=system_clock,
+        )
+
+    async with SimulatedNetwork(network_url) as network:
+        await network.configure(latency_ms=(0, 0), delivered_seconds=(0, 0), read_rate=0)
+
+        @asynccontextmanager
+        async def start() -> AsyncIterator[FixedHost]:
+            host, stop = make(), asyncio.Event()
+            running = FixedHost(ledger, network, host, host._transport)  # type: ignore[arg-type]  # made above
+            running.run = asyncio.create_task(host.run(stop))
+            try:
+                yield running
+            finally:
+                stop.set()
+                await running.run
+
+        yield RunningHost(ledger, network, make(), FixedTransport(network_url)), start

@@ -7,9 +7,8 @@ from sqlalchemy import select
 
 from siaran.db import SessionMaker
 from siaran.models import Device, DeviceStatus, Host, TransportKind
-from siaran.settings import Settings
 from tests.factories import NOW, add_device, add_host, add_user
-from worker.fleet import Fleet
+from worker.placement import place_devices, waiting_devices
 
 
 @pytest.fixture
@@ -19,9 +18,11 @@ async def host(sessions: SessionMaker) -> Host:
         return await add_host(session)
 
 
-async def fill(settings: Settings, sessions: SessionMaker, host: Host, free: int) -> int:
+async def fill(sessions: SessionMaker, host: Host, free: int) -> int:
+    """Give a host up to so many of the devices that wait for one; returns how many it got."""
     async with sessions.begin() as session:
-        return await Fleet(settings, sessions)._fill(session, host.id, free)
+        waiting = [device for device, _ in await waiting_devices(session, TransportKind.SIMULATED)]
+        return len(await place_devices(session, TransportKind.SIMULATED, host.id, waiting, free))
 
 
 async def held_by(sessions: SessionMaker, host: Host) -> list[Device]:
@@ -29,35 +30,33 @@ async def held_by(sessions: SessionMaker, host: Host) -> list[Device]:
         return list(await session.scalars(select(Device).where(Device.host_id == host.id)))
 
 
-async def test_a_host_never_gets_more_devices_than_it_has_room_for(
-    settings: Settings, sessions: SessionMaker, host: Host
-) -> None:
+async def test_a_host_never_gets_more_devices_than_it_has_room_for(sessions: SessionMaker, host: Host) -> None:
     async with sessions.begin() as session:
         for _ in range(3):
             user = await add_user(session)
             for _ in range(5):
                 await add_device(session, user)
 
-    assert [await fill(settings, sessions, host, 4) for _ in range(5)] == [4, 4, 4, 3, 0]
+    assert [await fill(sessions, host, 4) for _ in range(5)] == [4, 4, 4, 3, 0]
     assert len(await held_by(sessions, host)) == 15
 
 
 async def test_a_device_that_has_just_been_placed_has_time_to_connect_before_its_messages_move(
-    settings: Settings, sessions: SessionMaker, host: Host
+    sessions: SessionMaker, host: Host
 ) -> None:
     async with sessions.begin() as session:
         user = await add_user(session)
         fresh = await add_device(session, user)
         back = await add_device(session, user, offline_since_at=NOW)
 
-    await fill(settings, sessions, host, 2)
+    await fill(sessions, host, 2)
 
     since = {device.id: device.offline_since_at for device in await held_by(sessions, host)}
     assert since[fresh.id] is not None
     assert since[back.id] == NOW
 
 
-async def test_a_device_that_cannot_connect_is_not_placed(settings: Settings, sessions: SessionMaker, host: Host) -> None:
+async def test_a_device_that_cannot_connect_is_not_placed(sessions: SessionMaker, host: Host) -> None:
     unfit: list[dict[str, Any]] = [
         {"jid": None},
         {"is_active": False},
@@ -71,13 +70,25 @@ async def test_a_device_that_cannot_connect_is_not_placed(settings: Settings, se
         for columns in unfit:
             await add_device(session, user, **columns)
 
-    assert await fill(settings, sessions, host, 10) == 0
+    assert await fill(sessions, host, 10) == 0
 
 
-async def test_a_device_that_another_host_holds_stays_there(settings: Settings, sessions: SessionMaker, host: Host) -> None:
+async def test_a_device_that_another_host_holds_stays_there(sessions: SessionMaker, host: Host) -> None:
     async with sessions.begin() as session:
         other = await add_host(session)
         await add_device(session, await add_user(session), other)
 
-    assert await fill(settings, sessions, host, 10) == 0
+    assert await fill(sessions, host, 10) == 0
     assert len(await held_by(sessions, other)) == 1
+
+
+async def test_what_could_not_be_given_to_anybody_is_not_given_by_its_name_either(sessions: SessionMaker, host: Host) -> None:
+    """Between looking who waits and placing them, a device may have been removed."""
+    async with sessions.begin() as session:
+        user = await add_user(session)
+        fit, removed = await add_device(session, user), await add_device(session, user, deleted_at=NOW)
+
+    async with sessions.begin() as session:
+        placed = await place_devices(session, TransportKind.SIMULATED, host.id, [removed.id, fit.id], 10)
+
+    assert placed == [fit.id]

@@ -152,7 +152,7 @@ async def test_a_device_that_somebody_asks_for_is_tried_at_once(
 
 async def test_an_open_lane_is_told_when_its_device_is_here(running_host: RunningHost) -> None:
     device, sleeper = await running_host.add_device(), await running_host.add_device()
-    client = running_host.host._connections._client
+    client = running_host.host._news._client
     await running_host.ledger.change(await running_host.ledger.lane(device), state=LaneState.WAITING)
     await signal_lanes(client, [LaneInput(lane.id, lane.user_id) for lane in (device, sleeper)])
 
@@ -173,7 +173,7 @@ async def test_an_open_lane_is_told_when_its_device_has_come_to_a_host_that_cann
     device = await running_host.ledger.device(status=DeviceStatus.OFFLINE, host_id=None)
     await running_host.network.link(device.id, device.phone)
     await running_host.network.drop(device.id)
-    client = running_host.host._connections._client
+    client = running_host.host._news._client
     await running_host.ledger.change(await running_host.ledger.lane(device), state=LaneState.RUNNING)
     await signal_lanes(client, [LaneInput(device.id, device.user_id)])
 

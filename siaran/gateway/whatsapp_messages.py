@@ -124,7 +124,7 @@ def vcard_of(card: ContactCard) -> str:
 
 def _media_message(body: Body, uploaded: Uploaded) -> Any:
     contents, response = load_library().contents, uploaded.response
-    file = {
+    file: dict[str, Any] = {
         "URL": response.url,
         "directPath": response.DirectPath,
         "mediaKey": response.MediaKey,
@@ -144,6 +144,8 @@ def _media_message(body: Body, uploaded: Uploaded) -> Any:
         case MessageType.VIDEO:
             return contents.Message(videoMessage=contents.VideoMessage(caption=caption, **file))
         case MessageType.AUDIO:
+            if uploaded.mime_type == "audio/ogg":
+                file["mimetype"] = "audio/ogg; codecs=opus"  # the only one that phones play, and only under this name
             return contents.Message(audioMessage=contents.AudioMessage(PTT=False, **file))
         case _:
             name = uploaded.file_name

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -140,7 +140,7 @@ class _Round:
     def _may_begin(self) -> bool:
         return self.reach.held_until_at is None and not self.is_gone and not activity.is_worker_shutdown()
 
-    async def _read(self, under_way: Sequence[int]) -> list[Due]:
+    async def _read(self, under_way: Iterable[int]) -> list[Due]:
         now = self.use.clock()
         async with self.use.sessions() as session:
             return await due_deliveries(session, self.order, now, under_way=list(under_way), limit=READ_AHEAD)

@@ -56,7 +56,7 @@ def next_try(tries: int, now: datetime, draw: Draw, wait: timedelta | None = Non
     """
     if tries >= MOST_TRIES:
         return None
-    delay = min(FIRST_DELAY * 3 ** (tries - 1), LONGEST_DELAY) * (0.8 + 0.4 * draw())
+    delay: timedelta = min(FIRST_DELAY * int(3 ** (tries - 1)), LONGEST_DELAY) * (0.8 + 0.4 * draw())
     return now + max(delay, wait or delay)
 
 

@@ -76,21 +76,27 @@ class WebhookReceiver:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, with any number of requests."""
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                request = await _read(reader)
-                self.got.append(request)
-                reply = self.reply(request)
-                self._open += 1
-                self.open_at_once = max(self.open_at_once, self._open)
-                try:
-                    if reply.never:
-                        await reader.read()
-                        break
-                finally:
-                    self._open -= 1
-                await _answer(writer, reply)
-        writer.close()
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while await self._answer_one(reader, writer):
+                    pass
+        finally:
+            writer.close()
+
+    async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        request = await _read(reader)
+        self.got.append(request)
+        reply = self.reply(request)
+        self._open += 1
+        self.open_at_once = max(self.open_at_once, self._open)
+        try:
+            if reply.never:
+                await reader.read()
+                return False
+        finally:
+            self._open -= 1
+        await _answer(writer, reply)
+        return True
 
 
 async def _read(reader: asyncio.StreamReader) -> Request:

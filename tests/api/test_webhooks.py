@@ -39,7 +39,7 @@ async def add(client: AsyncClient, url: str = URL, **fields: object) -> dict[str
     return results
 
 
-async def read(client: AsyncClient, path: str, **params: object) -> Any:
+async def read(client: AsyncClient, path: str, **params: str) -> Any:
     answer = await client.get(path, params=params)
     assert answer.status_code == 200, answer.text
     return answer.json()["results"]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siaran.errors import Invalid
-from siaran.phone import InvalidPhone, _country, _parse, normalise_phone
+from siaran.phone import InvalidPhone, _country, _parse, normalise_phone, read_digits, spell_phone
 
 E164 = phonenumbers.PhoneNumberFormat.E164
 MOBILE = "60123456789"
@@ -164,3 +164,26 @@ def test_the_example_number_of_every_country_is_accepted_in_international_form(r
         return
     written = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
     assert "+" + normalise_phone(written, country) == phonenumbers.format_number(example, E164)
+
+
+@pytest.mark.parametrize(
+    ("digits", "phone"),
+    [
+        ("60123456789", "60123456789"),
+        ("6281234567890", "6281234567890"),
+        ("99912345678", "99912345678"),
+        ("12345", None),
+        ("1" * 16, None),
+        ("+60123456789", None),
+        ("status", None),
+        ("٦٠١٢٣٤٥٦٧٨٩", None),
+        ("", None),
+    ],
+)
+def test_numbers_of_whatsapp_are_digits_of_some_length(digits: str, phone: str | None):
+    assert read_digits(digits, "MY") == phone
+
+
+@pytest.mark.parametrize(("phone", "spelt"), [("60123456789", "+60 12-345 6789"), ("99912345678", "+99912345678"), ("1", "+1")])
+def test_stored_numbers_are_spelt_as_people_write_them(phone: str, spelt: str):
+    assert spell_phone(phone) == spelt

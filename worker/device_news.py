@@ -19,6 +19,9 @@ from siaran.gateway.interface import DeviceState, NotConnected, StateChanged
 from siaran.ledger.group_commit import GroupCommit
 from siaran.models import DeviceStatus
 from siaran.temporal import signal_moved
+from siaran.webhook_events import targets_told
+from siaran.webhook_news import announce_devices
+from siaran.webhook_signals import nudge_webhooks
 
 log = structlog.get_logger()
 
@@ -124,7 +127,7 @@ class DeviceNews:
         devices = sorted(last)
         news = [device for device in devices if self._is_news(last[device])]
         async with self._sessions.begin() as session:
-            noted = await session.execute(
+            result = await session.execute(
                 _NOTE,
                 {
                     "host": self._host_id,
@@ -134,10 +137,13 @@ class DeviceNews:
                     "times": [last[device].at for device in devices],
                 },
             )
+            noted = result.all()
             for row in noted:
                 if row.after in FOR_GOOD and row.after != row.before:
                     note_device(session, row.user_id, row.id, row.after)
+            await announce_devices(session, noted, {device: event.at for device, event in last.items()})
             awake = [(row.device_id, row.user_id) for row in await session.execute(_AWAKE, {"devices": news})]
+        nudge_webhooks(self._client, targets_told(session))
         self._told.update(news)
         self._later(self._tell_lanes([device for device, _ in awake]))
         for device, user in awake:

@@ -35,6 +35,8 @@ from siaran.metrics import count_messages, serve_metrics
 from siaran.models import TransportKind
 from siaran.settings import Settings, get_settings
 from siaran.temporal import connect
+from siaran.webhook_events import split_addresses, targets_told
+from siaran.webhook_signals import nudge_webhooks
 from worker.budget import Budget, watch_budget
 from worker.chat_media import ChatDownloads
 from worker.connections import Connections
@@ -77,6 +79,7 @@ class Host:
         self.host_id = host_id
         self.renewal = Renewal()
         self._sessions = sessions
+        self._client = client
         self._transport = transport
         self._clock = clock
         self._claims = GroupCommit[ClaimRequest, Claim | None](self._claim, indivisible=(*OUTAGES, FencedError))
@@ -110,6 +113,7 @@ class Host:
         self._intake = Intake(
             transport=transport,
             sessions=sessions,
+            client=client,
             news=self._news,
             inbox=Inbox(
                 sessions=sessions,
@@ -118,6 +122,7 @@ class Host:
                 clock=clock,
                 store_chats=settings.chat_storage,
                 auto_reply=settings.auto_reply,
+                webhook_defaults=split_addresses(settings.webhook),
             ),
             noticed=self._connections.noticed,
             changed=self._note_connection,
@@ -226,6 +231,7 @@ class Host:
     async def _record(self, records: Sequence[Record]) -> Sequence[None]:
         async with self._sessions.begin() as session:
             await record_outcomes(session, records)
+        nudge_webhooks(self._client, targets_told(session))
         for status, count in Counter(record.status for record in records).items():
             count_messages(status.value, count)
         return [None] * len(records)

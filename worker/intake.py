@@ -5,10 +5,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 from uuid import UUID
 
+from temporalio.client import Client
+
 from siaran.db import SessionMaker
 from siaran.gateway.interface import DeviceState, History, Incoming, Receipt, StateChanged, Transport
 from siaran.ledger.group_commit import GroupCommit
 from siaran.ledger.receipts import apply_receipts
+from siaran.webhook_events import targets_told
+from siaran.webhook_signals import nudge_webhooks
 from worker.device_news import DeviceNews
 from worker.inbox import Inbox
 
@@ -21,6 +25,7 @@ class Intake:
         *,
         transport: Transport,
         sessions: SessionMaker,
+        client: Client,
         news: DeviceNews,
         inbox: Inbox,
         noticed: Callable[[StateChanged], None],
@@ -28,6 +33,7 @@ class Intake:
     ) -> None:
         self._transport = transport
         self._sessions = sessions
+        self._client = client
         self._news = news
         self._inbox = inbox
         self._noticed = noticed
@@ -78,4 +84,5 @@ class Intake:
     async def _write_receipts(self, receipts: Sequence[Receipt]) -> Sequence[None]:
         async with self._sessions.begin() as session:
             await apply_receipts(session, receipts)
+        nudge_webhooks(self._client, targets_told(session))
         return [None] * len(receipts)

@@ -31,7 +31,7 @@ from siaran.gateway.whatsapp_errors import query_error
 from siaran.gateway.whatsapp_events import read_message, read_receipts
 from siaran.gateway.whatsapp_gate import Gate
 from siaran.gateway.whatsapp_history import read_history
-from siaran.gateway.whatsapp_library import load_library
+from siaran.gateway.whatsapp_library import load_library, silence_standard_output
 from siaran.gateway.whatsapp_sending import SEND_SECONDS, transmit
 from siaran.gateway.whatsapp_threads import Threads
 from siaran.gateway.whatsapp_uploads import Uploads
@@ -79,9 +79,10 @@ class WhatsAppTransport:
         self._reading: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Load the library, and give the event loop threads enough for its calls."""
+        """Load the library, give the event loop threads enough for its calls, and the process no standard output any more."""
         asyncio.get_running_loop().set_default_executor(Threads())
         load_library()
+        silence_standard_output()
         self._reading = asyncio.create_task(self._read_arrivals(), name="whatsapp-arrivals")
 
     async def close(self) -> None:

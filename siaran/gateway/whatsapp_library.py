@@ -64,5 +64,12 @@ def open_client(path: Path, app_os: str) -> Any:
     return client
 
 
+def silence_standard_output() -> None:
+    """Throw away what the library's Go side prints, which names recipients and passes no filter; logs go another way."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
 async def _ignore_code(_client: Any, _code: bytes) -> None:
     """In place of the library's own handler, which prints the code."""

@@ -53,6 +53,19 @@ async def test_a_contacts_text_has_their_number_and_name(
     assert heard["at"].endswith("+00:00")
 
 
+async def test_a_number_that_whatsapp_does_not_tell_is_never_guessed(
+    whatsapp: WhatsApp, adapter: Adapter, account: Account, contact: str
+) -> None:
+    sent = await whatsapp.send_text(number=account.number, sender=contact, text="Who?", hides_number=True)
+    unknown = await hear(adapter, sent)
+    assert unknown["sender"] == unknown["chat"]
+    assert unknown["sender"].endswith("@lid")
+    await adapter.send(device_id=account.device_id, to=contact, key=key_of(f"to {contact}"), text="hello")
+    sent = await whatsapp.send_text(number=account.number, sender=contact, text="I", hides_number=True)
+    known = await hear(adapter, sent)
+    assert (known["sender"], known["chat"], known["is_personal"]) == (contact, contact, True)
+
+
 @pytest.mark.parametrize("chat", ["120363000000000001@g.us", "status@broadcast"])
 async def test_what_is_said_in_groups_and_status_updates_is_not_personal(
     whatsapp: WhatsApp, adapter: Adapter, account: Account, contact: str, chat: str

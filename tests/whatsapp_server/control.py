@@ -118,10 +118,19 @@ class Control:
         """Tell a device that messages were `delivered`, `read` or `played`, or one of the other `RECEIPT_TYPES`."""
         await send_receipt(self._server.accounts.find(number), recipient, ids, kind)
 
-    async def send_text(self, number: str, sender: str, text: str, name: str = "", chat: str = "", message_id: str = "") -> str:
+    async def send_text(
+        self,
+        number: str,
+        sender: str,
+        text: str,
+        name: str = "",
+        chat: str = "",
+        message_id: str = "",
+        hides_number: bool = False,
+    ) -> str:
         """Write to a device as a contact, in the group `chat` if one is given; returns the message's id."""
         message, device = incoming.text_message(text), self._server.accounts.find(number)
-        return await incoming.send_from_contact(self._server, device, sender, message, name, chat, message_id)
+        return await incoming.send_from_contact(self._server, device, sender, message, name, chat, message_id, hides_number)
 
     async def send_media(
         self, number: str, sender: str, content: str, kind: str = "image", mime_type: str = "image/jpeg", caption: str = ""

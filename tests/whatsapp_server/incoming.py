@@ -57,12 +57,13 @@ async def send_from_contact(
     name: str,
     chat: str = "",
     message_id: str = "",
+    hides_number: bool = False,
 ) -> str:
     """Deliver a contact's message to a device; returns its id.
 
-    `chat` is the address of a group, or `status@broadcast`; empty, the two talk alone.
+    `chat` is the address of a group, or `status@broadcast`; empty, the two talk alone, and WhatsApp may not tell the number.
     """
-    source: dict[str, Value] = {"from": lid_of(sender), "sender_pn": Jid(sender)}
+    source: dict[str, Value] = {"from": lid_of(sender), **({} if hides_number else {"sender_pn": Jid(sender)})}
     if chat:
         source = {"from": Jid.parse(chat), "participant": lid_of(sender), "participant_pn": Jid(sender)}
     attributes: dict[str, Value] = {

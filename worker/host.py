@@ -23,6 +23,7 @@ from activities.sending import SendActivities
 from activities.transmission import Transmitter
 from siaran.attempt_keys import secret_of
 from siaran.cache import open_redis
+from siaran.chat_notices import ChatNotices
 from siaran.clock import Clock, system_clock
 from siaran.db import SessionMaker, open_database
 from siaran.gateway.interface import Transport
@@ -82,6 +83,7 @@ class Host:
         self._client = client
         self._transport = transport
         self._clock = clock
+        self._chats = ChatNotices(redis) if settings.chat_storage else None
         self._claims = GroupCommit[ClaimRequest, Claim | None](self._claim, indivisible=(*OUTAGES, FencedError))
         self._records = GroupCommit[Record, None](self._record, retry_seconds=0.5)
         transmitter = Transmitter(
@@ -91,6 +93,7 @@ class Host:
             clock=clock,
             secret=secret_of(settings),
             receipt_wait=timedelta(seconds=settings.receipt_wait_seconds),
+            store_chats=settings.chat_storage,
         )
         self._sends = SendActivities(
             host_id=host_id,
@@ -120,12 +123,13 @@ class Host:
                 client=client,
                 redis=redis,
                 clock=clock,
-                store_chats=settings.chat_storage,
+                chats=self._chats,
                 auto_reply=settings.auto_reply,
                 webhook_defaults=split_addresses(settings.webhook),
             ),
             noticed=self._connections.noticed,
             changed=self._note_connection,
+            chats=self._chats,
         )
         self._downloads = ChatDownloads(host_id, transport=transport, sessions=sessions, redis=redis, clock=clock)
         self._reads = HostReads(host_id, client=client, transport=transport, redis=redis)
@@ -212,6 +216,8 @@ class Host:
         await asyncio.wait({intake})
         await self._intake.close()
         await self._news.close()
+        if self._chats is not None:
+            await self._chats.close()
 
     def _note_connection(self, device_id: UUID, online: bool) -> None:
         if not online:
@@ -230,8 +236,10 @@ class Host:
 
     async def _record(self, records: Sequence[Record]) -> Sequence[None]:
         async with self._sessions.begin() as session:
-            await record_outcomes(session, records)
+            await record_outcomes(session, records, store_chats=self._chats is not None)
         nudge_webhooks(self._client, targets_told(session))
+        if self._chats is not None:
+            self._chats.tell(record.device_id for record in records)
         for status, count in Counter(record.status for record in records).items():
             count_messages(status.value, count)
         return [None] * len(records)

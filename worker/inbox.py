@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 
-from siaran.chat_notices import announce_chats
+from siaran.chat_notices import ChatNotices
 from siaran.clock import Clock
 from siaran.db import SessionMaker
 from siaran.gateway.interface import History, Incoming
@@ -27,10 +27,10 @@ RETRY_SECONDS = 1.0
 
 
 class Inbox:
-    """Takes in the messages of contacts, with `store_chats` into chats too; none is dropped while PostgreSQL is away.
+    """Takes in the messages of contacts; none is dropped while PostgreSQL is away.
 
-    `auto_reply` answers them for users who have set no text of their own, `webhook_defaults` hear of those to users without a
-    webhook of their own.
+    They are kept in chats where `chats` is to tell of it. `auto_reply` answers them for users who have set no text of their
+    own, `webhook_defaults` hear of those to users without a webhook of their own.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Inbox:
         client: Client,
         redis: Redis,
         clock: Clock,
-        store_chats: bool = False,
+        chats: ChatNotices | None = None,
         auto_reply: str = "",
         webhook_defaults: Sequence[str] = (),
     ) -> None:
@@ -48,7 +48,7 @@ class Inbox:
         self._client = client
         self._redis = redis
         self._clock = clock
-        self._store_chats = store_chats
+        self._chats = chats
         self._auto_reply = auto_reply
         self._webhook_defaults = webhook_defaults
         self._messages = GroupCommit[Incoming | History, None](
@@ -72,16 +72,16 @@ class Inbox:
                 session,
                 messages,
                 now,
-                store_chats=self._store_chats,
+                store_chats=self._chats is not None,
                 auto_reply=self._auto_reply,
                 webhook_defaults=self._webhook_defaults,
             )
         nudge_webhooks(self._client, targets_told(session))
-        # Temporal or Redis may be away: the messages that come next do not wait for them.
+        # Temporal may be away: the messages that come next do not wait for it.
         if devices:
             self._do_later(self._wake(devices))
-        if self._store_chats:
-            self._do_later(announce_chats(self._redis, {message.device_id for message in messages}))
+        if self._chats is not None:
+            self._chats.tell(message.device_id for message in messages)
         return [None] * len(messages)
 
     def _do_later(self, work: Coroutine[Any, Any, None]) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from temporalio.client import Client
 
+from siaran.chat_notices import ChatNotices
 from siaran.db import SessionMaker
 from siaran.gateway.interface import DeviceState, History, Incoming, Receipt, StateChanged, Transport
 from siaran.ledger.group_commit import GroupCommit
@@ -30,6 +31,7 @@ class Intake:
         inbox: Inbox,
         noticed: Callable[[StateChanged], None],
         changed: Callable[[UUID, bool], None],
+        chats: ChatNotices | None = None,
     ) -> None:
         self._transport = transport
         self._sessions = sessions
@@ -38,6 +40,7 @@ class Intake:
         self._inbox = inbox
         self._noticed = noticed
         self._changed = changed
+        self._chats = chats
         self._receipts = GroupCommit[Receipt, None](self._write_receipts, interval_seconds=0.1, retry_seconds=1)
         self._writing: set[asyncio.Task[None]] = set()
         self._held_back: list[StateChanged] | None = []
@@ -83,6 +86,8 @@ class Intake:
 
     async def _write_receipts(self, receipts: Sequence[Receipt]) -> Sequence[None]:
         async with self._sessions.begin() as session:
-            await apply_receipts(session, receipts)
+            await apply_receipts(session, receipts, store_chats=self._chats is not None)
         nudge_webhooks(self._client, targets_told(session))
+        if self._chats is not None:
+            self._chats.tell(receipt.device_id for receipt in receipts)
         return [None] * len(receipts)

@@ -22,7 +22,7 @@ from temporalio.client import (
     WorkflowHistory,
 )
 
-from siaran.contracts import CampaignInput, LeadImportInput, import_workflow_id
+from siaran.contracts import CampaignInput, LeadImportInput, WebhookInput, import_workflow_id, webhook_workflow_id
 from siaran.db import open_database
 from siaran.embedded.options import StackOptions
 from siaran.embedded.stack import EmbeddedStack
@@ -31,9 +31,14 @@ from siaran.lead_imports import ImportOrder, add_import
 from siaran.models import Campaign, CampaignStatus
 from siaran.settings import Settings
 from siaran.temporal import connect, nudge_campaign
+from siaran.webhook_events import Announcement, WebhookEvent, announce
+from siaran.webhook_posts import SIDE_BY_SIDE
+from siaran.webhook_signals import signal_webhook
+from siaran.webhooks import WebhookChanges, add_webhook, delete_webhook, list_webhooks
 from tests.conftest import stack_folder
 from tests.lead_files import ManyLeads
 from tests.servers import TestServers
+from tests.webhook_receivers import Reply, webhook_receiver
 from tests.workflows.house import House, open_house
 from tests.workflows.skipped_time import Days
 from tests.workflows.walks import Walks
@@ -63,7 +68,11 @@ async def record(kinds: set[str]) -> None:
             await servers.create_template()
             url = SecretStr(servers.database_url(await servers.create_database()))
             settings = stack.settings.model_copy(
-                update={"database_url": url, "temporal_namespace": await servers.create_namespace()}
+                update={
+                    "database_url": url,
+                    "temporal_namespace": await servers.create_namespace(),
+                    "allow_private_targets": True,  # the receivers of webhooks are on this machine
+                }
             )
             client = await connect(settings)
             if not kinds or kinds - WALKS:
@@ -74,6 +83,7 @@ async def record(kinds: set[str]) -> None:
                 ):
                     await come_in(house)
                     await go_out(house)
+                    await tell(house)
             if not kinds or kinds & WALKS:
                 url = SecretStr(servers.database_url(await servers.create_database()))
                 await record_walks(settings.model_copy(update={"database_url": url}), client, folder / "offset")
@@ -130,6 +140,32 @@ async def go_out(house: House) -> None:
     await house.end_of(second)
     await house.network.restore(house.devices[0].id)
     await asyncio.sleep(7)
+
+
+async def tell(house: House) -> None:
+    """A webhook whose receiver fails once, one that is down until its owner has it tried again, and one that goes away."""
+    for statuses, texts in (([500], 1), ([500] * SIDE_BY_SIDE, 12), ([410], 3)):
+        async with webhook_receiver() as receiver:
+            failures = iter(statuses)
+            receiver.reply = lambda _, left=failures: Reply(next(left, 200))  # type: ignore[misc]  # bound at once
+            order = await _webhook(house, receiver.url)
+            news = [Announcement(order.user_id, WebhookEvent.MESSAGE, {"message": TEXT})] * texts
+            async with house.resources.sessions.begin() as session:
+                await announce(session, news)
+            await signal_webhook(house.resources.client, order)
+            if texts > SIDE_BY_SIDE:
+                await asyncio.sleep(3)
+                await signal_webhook(house.resources.client, order, "changed")
+            await house.resources.client.get_workflow_handle(webhook_workflow_id(order.target)).result()
+
+
+async def _webhook(house: House, url: str) -> WebhookInput:
+    user = house.ledger.user
+    async with house.resources.sessions.begin() as session:
+        for old in await list_webhooks(session, user.id, limit=10):
+            await delete_webhook(session, user.id, old.id, house.resources.clock())
+        new = await add_webhook(session, user.id, WebhookChanges(url, [WebhookEvent.MESSAGE], True))
+    return WebhookInput(user.id, str(new.id))
 
 
 async def walk(walks: Walks) -> None:

@@ -13,7 +13,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError
 
-from siaran.contracts import CampaignInput, EnrollmentInput, LaneInput, LeadImportInput, SequenceInput
+from siaran.contracts import CampaignInput, EnrollmentInput, LaneInput, LeadImportInput, SequenceInput, WebhookInput
 from siaran.temporal import DATA_CONVERTER
 from tests.workflows.record_histories import HISTORIES, TEXT
 from worker.__main__ import STEP_WORKFLOWS, WORKFLOW_RUNNER, WORKFLOWS
@@ -54,6 +54,7 @@ def test_the_histories_meet_every_activity_timer_and_signal() -> None:
     assert {"plan_lane", "fail_over", "send", "wake"} <= met
     assert {"import_leads", "cancel_import"} <= met
     assert {"enroll", "retry_step"} <= met
+    assert {"deliver_webhooks", "news"} <= met
     assert any("take_step" in text for path in RECORDED for event in read(path).events for text in strings(event))
 
 
@@ -61,12 +62,13 @@ def test_the_histories_meet_every_activity_timer_and_signal() -> None:
 def test_a_history_holds_no_phone_number_name_or_text(path: Path) -> None:
     found = [text for event in read(path).events for text in strings(event)]
 
-    names = ("campaign_id", "device_id", "import_id", "sequence_id")
+    names = ("campaign_id", "device_id", "import_id", "sequence_id", "target")
     assert any(name in text for text in found for name in names), "payloads are decoded"
     for text in found:
         assert not PHONE.search(text), text
         assert "Zulaikha" not in text
         assert TEXT[:13] not in text
+        assert "://" not in text
 
 
 @workflow.defn(name="CampaignWorkflow")
@@ -119,9 +121,19 @@ class ChangedEnrollment:
         return result
 
 
+@workflow.defn(name="WebhookWorkflow")
+class ChangedWebhook:
+    """Deliveries that wait first."""
+
+    @workflow.run
+    async def run(self, order: WebhookInput) -> str:
+        await workflow.sleep(1)
+        return order.target
+
+
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 async def test_a_workflow_that_has_changed_does_not_replay(path: Path) -> None:
-    changed = [ChangedCampaign, ChangedDevice, ChangedImport, ChangedSequence, ChangedEnrollment]
+    changed = [ChangedCampaign, ChangedDevice, ChangedImport, ChangedSequence, ChangedEnrollment, ChangedWebhook]
     replayer = Replayer(workflows=changed, workflow_runner=UnsandboxedWorkflowRunner(), data_converter=DATA_CONVERTER)
 
     with pytest.raises(NondeterminismError):

@@ -1,7 +1,8 @@
 """Reads one session file, as a program of its own: `python -I -S session_reader.py SESSION_FILE [KEY]`, KEY in hexadecimal.
 
-It is never imported. The WhatsApp client carries an SQLite of its own, and two of them in one process undo each other's locks
-on a file: the second one would truncate the shared memory that the first one works in. It prints one JSON object.
+It is never imported. The WhatsApp client carries an SQLite of its own, and locks on files belong to processes: a second SQLite
+in the client's process takes the shared memory for its own, and drops the client's locks when it closes the file. It prints one
+JSON object.
 """
 
 import json

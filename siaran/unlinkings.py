@@ -11,7 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from siaran.models import Device, DeviceStatus, TransportKind
 
 HOST_HAS_TIME = timedelta(seconds=15)
-"""How long the host that held a device may take to log it out, before a fleet does so."""
+"""How long the host that held a device may take to notice, before a fleet logs it out."""
+
+HOST_IS_AT_IT = timedelta(minutes=3)
+"""How long a host that has noticed may take: a send may be under way."""
 
 FIRST_PAUSE = timedelta(seconds=30)
 GIVEN_UP_AFTER = timedelta(days=30)
@@ -26,8 +29,9 @@ _WANT = text("""
 """)
 
 _OPEN = text("""
-    SELECT id FROM unlinkings WHERE device_id = :device AND link_generation = :generation AND done_at IS NULL
-    ORDER BY id LIMIT 1
+    UPDATE unlinkings SET try_at = greatest(try_at, now() + CAST(:time AS interval))
+    WHERE device_id = :device AND link_generation = :generation AND done_at IS NULL
+    RETURNING id
 """)
 
 _CLOSE = text("""
@@ -104,8 +108,12 @@ async def want_unlinking_of(session: AsyncSession, kept: Session, jid: str) -> N
 
 
 async def open_unlinking(session: AsyncSession, device_id: UUID, link_generation: int) -> int | None:
-    """The id of the unlinking of a device's link that is still to be done, if there is one."""
-    return (await session.execute(_OPEN, {"device": device_id, "generation": link_generation})).scalar_one_or_none()
+    """The id of the unlinking of a device's link that is still to be done, if there is one.
+
+    For the host that holds the session and sees to it now: once this is committed, fleets leave it to the host for some minutes.
+    """
+    values = {"device": device_id, "generation": link_generation, "time": HOST_IS_AT_IT}
+    return (await session.execute(_OPEN, values)).scalars().first()
 
 
 async def close_unlinking(session: AsyncSession, unlinking_id: int, error_code: str | None = None) -> None:

@@ -229,7 +229,7 @@ class Membership:
     async def _unlink(self, ref: DeviceRef) -> bool:
         """Log a device out whose owner has ended its link; False where its row went for another reason."""
         try:
-            async with self._sessions() as session:
+            async with self._sessions.begin() as session:
                 unlinking = await open_unlinking(session, ref.id, ref.link_generation)
         except (SQLAlchemyError, OSError):
             return False

@@ -107,6 +107,7 @@ class _Round:
     delivered: int = 0
     failed: int = 0
     is_gone: bool = False
+    has_moved: bool = False
 
     def __post_init__(self) -> None:
         self.reach = WebhookReach(self.order.reach.failing, self.order.reach.holds)
@@ -138,11 +139,17 @@ class _Round:
             await asyncio.gather(*flight, return_exceptions=True)
 
     def _may_begin(self) -> bool:
-        return self.reach.held_until_at is None and not self.is_gone and not activity.is_worker_shutdown()
+        is_over = self.is_gone or self.has_moved or activity.is_worker_shutdown()
+        return self.reach.held_until_at is None and not is_over
 
     async def _read(self, under_way: Iterable[int]) -> list[Due]:
+        """What is due, unless the webhook has changed since the round began: then the next round goes on."""
         now = self.use.clock()
         async with self.use.sessions() as session:
+            address, _ = await find_address(session, self.order, self.use.settings)
+            self.has_moved = address != self.address
+            if self.has_moved:
+                return []
             return await due_deliveries(session, self.order, now, under_way=list(under_way), limit=READ_AHEAD)
 
     async def _deliver(self, due: Due) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select, text, tuple_
+from sqlalchemy import Boolean, ColumnElement, func, literal_column, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.activity_log import note
@@ -187,7 +187,7 @@ async def list_deliveries(
     await get_webhook(session, user_id, webhook_id)
     where: list[ColumnElement[bool]] = [WebhookDelivery.webhook_id == webhook_id]
     if status is not None:
-        where.append(WebhookDelivery.status == status)
+        where.append(literal_column(f"webhook_deliveries.status = '{status.value}'", Boolean))
     if before_id is not None:
         where.append(WebhookDelivery.id < before_id)
     query = select_owned(WebhookDelivery, user_id).where(*where).order_by(WebhookDelivery.id.desc()).limit(limit)

@@ -127,6 +127,12 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_webhook_deliveries_created_at"), "webhook_deliveries", ["created_at"], postgresql_using="brin")
     op.create_index(
+        "ix_webhook_deliveries_failed",
+        "webhook_deliveries",
+        ["webhook_id", "id"],
+        postgresql_where=sa.text("status = 'failed'"),
+    )
+    op.create_index(
         "ix_webhook_deliveries_pending",
         "webhook_deliveries",
         ["target", "try_at", "id"],

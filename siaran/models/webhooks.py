@@ -65,5 +65,6 @@ class WebhookDelivery(Owned, Base):
         CheckConstraint(one_of("status", DeliveryStatus), name="status"),
         Index("ix_webhook_deliveries_pending", "target", "try_at", "id", postgresql_where=text("status = 'pending'")),
         Index(None, "user_id", "webhook_id", "id"),
+        Index("ix_webhook_deliveries_failed", "webhook_id", "id", postgresql_where=text("status = 'failed'")),
         Index(None, "created_at", postgresql_using="brin"),
     )

@@ -1,5 +1,6 @@
 """Rounds of deliveries against real receivers: what counts as success, what is tried again when, and what is given up."""
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import AsyncIterator
@@ -397,6 +398,23 @@ async def test_a_ping_goes_ahead_of_what_is_pending(outbox: Outbox, receiver: We
         **receiver.got[[request.delivery for request in receiver.got].index(ping.id)].json["data"],
         "event": "ping",
     }.items()
+
+
+async def test_a_webhook_that_is_changed_during_a_round_gets_no_more_of_it(outbox: Outbox, receiver: WebhookReceiver) -> None:
+    await outbox.write(*(str(number) for number in range(200)))
+
+    async def end_it() -> None:
+        await receiver.has_got(5)
+        await change(outbox, is_active=False)
+
+    ending = asyncio.create_task(end_it())
+    result = await outbox.deliver()
+    await ending
+
+    assert len(receiver.got) < 200
+    assert result.next_at is not None
+    assert (await outbox.deliver()).next_at is None
+    assert set(await outbox.statuses()) == {DeliveryStatus.DELIVERED, DeliveryStatus.FAILED}
 
 
 async def test_a_round_makes_room_for_others_and_says_that_there_is_more(

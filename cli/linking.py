@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -75,4 +76,7 @@ def _show(screen: "Console", name: str, told: dict[str, Any]) -> None:
 def _draw(screen: "Console", code: str) -> None:
     import segno  # noqa: PLC0415 -- only this command draws
 
-    segno.make(code, micro=False).terminal(out=screen.file, compact=True)
+    drawn = StringIO()
+    segno.make(code, micro=False).terminal(out=drawn, compact=True)
+    screen.file.write(drawn.getvalue())
+    screen.file.flush()

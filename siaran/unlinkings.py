@@ -13,7 +13,7 @@ from siaran.models import Device, DeviceStatus, TransportKind
 HOST_HAS_TIME = timedelta(seconds=15)
 """How long the host that held a device may take to notice, before a fleet logs it out."""
 
-HOST_IS_AT_IT = timedelta(minutes=3)
+HOST_IS_AT_IT = timedelta(minutes=1)
 """How long a host that has noticed may take: a send may be under way."""
 
 FIRST_PAUSE = timedelta(seconds=30)
@@ -110,7 +110,7 @@ async def want_unlinking_of(session: AsyncSession, kept: Session, jid: str) -> N
 async def open_unlinking(session: AsyncSession, device_id: UUID, link_generation: int) -> int | None:
     """The id of the unlinking of a device's link that is still to be done, if there is one.
 
-    For the host that holds the session and sees to it now: once this is committed, fleets leave it to the host for some minutes.
+    For the host that holds the session and sees to it now: once this is committed, fleets leave it to that host for a minute.
     """
     values = {"device": device_id, "generation": link_generation, "time": HOST_IS_AT_IT}
     return (await session.execute(_OPEN, values)).scalars().first()

@@ -87,10 +87,10 @@ class Pairings:
 
     async def _end_children(self) -> None:
         """Kill the processes of linkings that were cancelled or took too long; they are buried when they are gone."""
-        linking = {child.pairing_id: child for child in self._children if child.pairing_id is not None}
+        linking = {pairing_id: child for child in self._children if (pairing_id := child.pairing_id) is not None}
         if linking:
             async with self._sessions() as session:
-                ended = await pairings.ended_pairings(session, [one for one in linking if one is not None], OVERDUE)
+                ended = await pairings.ended_pairings(session, list(linking), OVERDUE)
             for pairing_id, to_be_killed in ended.items():
                 if to_be_killed:
                     _kill(linking[pairing_id].process)

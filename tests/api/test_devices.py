@@ -144,7 +144,6 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"name": "Desk", "warm_up": {"first_day": 0}}, "warm_up.first_day"),
     ({"name": "Desk", "warm_up": {"daily_step": 10**7}}, "warm_up.daily_step"),
     ({"name": "Desk", "warm_up": {"on": "perhaps"}}, "warm_up.on"),
-    ({"name": "Desk", "transport": "whatsapp"}, "transport"),
     ({"name": "Desk", "transport": "pigeon"}, "transport"),
 ]
 
@@ -158,9 +157,10 @@ async def test_a_refused_device_names_the_field_and_leaves_nothing(api: AsyncCli
     assert (await client.get("/api/devices")).json()["results"] == []
 
 
-async def test_the_whatsapp_transport_is_refused_with_the_reason(api: AsyncClient) -> None:
+async def test_a_device_of_a_real_account_begins_without_a_link(api: AsyncClient) -> None:
     answer = await (await register(api)).post("/api/devices", json={"name": "Desk", "transport": "whatsapp"})
-    assert answer.json()["errors"] == [{"field": "transport", "reason": "only `simulated` is available in this version"}]
+    device = answer.json()["results"]["device"]
+    assert (device["transport"], device["status"], device["jid"], device["phone"]) == ("whatsapp", "offline", None, "")
 
 
 async def test_two_devices_may_share_a_name(api: AsyncClient) -> None:

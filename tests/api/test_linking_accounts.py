@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from httpx import AsyncClient
+from httpx import ASGITransport, AsyncClient
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from sqlalchemy import select, update
@@ -21,7 +21,7 @@ from siaran.linking_codes import CodeKind, LinkingCode, channel, show_code, tell
 from siaran.models import Device, DeviceStatus, Pairing, PairingStatus, TransportKind, Unlinking
 from siaran.pairings import claim_pairings, expire_pairings, fail_pairings
 from siaran.settings import Settings
-from tests.api.conftest import MovableClock, register
+from tests.api.conftest import BASE_URL, MovableClock, register
 from tests.api.devices import add_device, add_linked_device, read_device
 from tests.waiting import eventually
 
@@ -387,11 +387,11 @@ async def test_a_new_device_is_simulated_only_where_there_is_a_simulated_network
     made = await client.post("/api/devices", json={"name": "Desk"})
     assert made.json()["results"]["device"]["transport"] == TransportKind.SIMULATED
     app = create_app(settings.model_copy(update={"network_url": None}))
-    async with app.router.lifespan_context(app):
-        client._transport = type(client._transport)(app)
-        made = await client.post("/api/devices", json={"name": "Desk"})
+    async with app.router.lifespan_context(app), AsyncClient(transport=ASGITransport(app), base_url=BASE_URL) as other:
+        other.cookies = client.cookies
+        made = await other.post("/api/devices", json={"name": "Desk"})
         assert made.json()["results"]["device"]["transport"] == TransportKind.WHATSAPP
-        refused = await client.post("/api/devices", json={"name": "Desk", "transport": "simulated"})
+        refused = await other.post("/api/devices", json={"name": "Desk", "transport": "simulated"})
         assert refused.json()["errors"] == [
             {"field": "transport", "reason": "there is no simulated network in this deployment"}
         ]

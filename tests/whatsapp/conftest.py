@@ -1,12 +1,18 @@
 """One loopback WhatsApp server for all tests here, and numbers of its own for each."""
 
+import sys
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import structlog
 
+from siaran.db import SessionMaker
+from siaran.settings import Settings
+from tests.cli.conftest import listening
+from tests.whatsapp.linking_stage import LinkingStage, Person
 from tests.whatsapp_server.harness import RealClient, WhatsApp, run_whatsapp
 
 _numbers: Iterator[int] = count(628110000001)
@@ -47,3 +53,23 @@ def contact() -> str:
 async def client(whatsapp: WhatsApp, number: str) -> RealClient:
     """The real client, linked to `number` and online."""
     return await whatsapp.link_client(number)
+
+
+@pytest.fixture
+async def linkings(settings: Settings, sessions: SessionMaker, whatsapp: WhatsApp) -> AsyncIterator[LinkingStage]:
+    """The API and a fleet that links. What they log stays out of what commands print."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+    async with listening(settings) as url:
+        stage = LinkingStage(settings, sessions, whatsapp, url)
+        stage.start_fleet()
+        yield stage
+        for person in stage.people:
+            await person.aclose()
+        await stage.stop_fleet()
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+async def person(linkings: LinkingStage) -> Person:
+    """Somebody who is logged in."""
+    return await linkings.register()

@@ -83,7 +83,7 @@ async def reply_automatically(session: AsyncSession, heard: Sequence[Heard], def
         "devices": [message.device_id for message in heard],
         "times": [message.at for message in heard],
     }
-    found = await session.execute(_TAKE, {**columns, "default": default, "fresh": now - FRESH, "now": now})
+    found = await session.execute(_TAKE, {**columns, "default": default.strip(), "fresh": now - FRESH, "now": now})
     taken = found.all()
     if not taken:
         return set()

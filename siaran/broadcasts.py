@@ -11,6 +11,7 @@ from sqlalchemy import func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.activity_log import note
 from siaran.errors import Conflict, FieldError, Invalid
 from siaran.ledger.counters import Change, change_counters
 from siaran.message_types import fit_message_type
@@ -163,6 +164,7 @@ async def queue_broadcast(
     )
     broadcast = await get_broadcast(session, user_id, broadcast_id)
     broadcast.first_message_id, broadcast.last_message_id = ids.one()
+    _note(session, broadcast, "queued", messages=broadcast.messages, message_type=message_type)
     await session.flush()
     return broadcast, judged
 
@@ -218,11 +220,17 @@ async def cancel_broadcast(session: AsyncSession, user_id: UUID, broadcast_id: U
     broadcast = await get_broadcast(session, user_id, broadcast_id)
     values = {"device": broadcast.device_id, "user": user_id, "source": broadcast_source(broadcast.id)}
     cancelled = (await session.execute(_CANCEL, values)).all()
-    if cancelled and broadcast.cancelled_at is None:
-        broadcast.cancelled_at = now
+    if cancelled:
+        broadcast.cancelled_at = broadcast.cancelled_at or now
+        _note(session, broadcast, "cancelled", messages=len(cancelled))
         await session.flush()
     await change_counters(session, [Change.of(row) for row in cancelled])
     return broadcast
+
+
+def _note(session: AsyncSession, broadcast: Broadcast, what: str, **details: object) -> None:
+    subject = f"broadcast:{broadcast.id}"
+    note(session, broadcast.user_id, f"broadcast.{what}", subject, device_id=broadcast.device_id, details=details)
 
 
 async def _judge(session: AsyncSession, user_id: UUID, phones: Sequence[str], country: str) -> list[Judged]:

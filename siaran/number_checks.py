@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from siaran.errors import Conflict, SiaranError, TooManyRequests
+from siaran.errors import Conflict, SiaranError, TooManyRequests, Unavailable
 from siaran.host_reads import HostReader
 from siaran.models import Device, DeviceStatus, Host
 from siaran.tenancy import select_owned
@@ -51,7 +51,9 @@ class NumberChecks:
             return bool(int(known))
         await self._count(device_id)
         found = await self.reader.check_numbers(user_id, device_id, [phone])
-        present = found.get(phone, False)
+        if phone not in found:
+            raise Unavailable("WhatsApp said nothing about this number; try again in a moment")
+        present = found[phone]
         await self.redis.set(key, int(present), ex=PRESENT_FOR if present else ABSENT_FOR)
         return present
 

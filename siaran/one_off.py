@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from siaran.activity_log import note
 from siaran.db import SessionMaker
 from siaran.devices import get_device, is_linked
 from siaran.errors import Conflict, FieldError, Invalid, NotFound
@@ -138,6 +139,14 @@ async def queue_one_off(
         message.content = render(wanted.text, name=name, phone=phone, niche=niche, seed=message.id)
     if wanted.key is not None:
         (await get_owned(session, OneOffKey, user_id, OneOffKey.key == wanted.key)).message_id = message.id
+    note(
+        session,
+        user_id,
+        "message.queued",
+        f"message:{message.id}",
+        device_id=device.id,
+        details={"message_type": message.message_type},
+    )
     await session.flush()
     return message
 

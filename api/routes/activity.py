@@ -54,7 +54,8 @@ async def read_activity(
         Query(
             max_length=50,
             pattern=r"^[a-z_]*(\.[a-z_]+)?$",
-            description="Only one kind (`campaign.paused`), or all of `campaign`, `sequence`, `device`, `import`, `opt_out`.",
+            description="Only one kind (`campaign.paused`), or all of `campaign`, `sequence`, `device`, `message`, "
+            "`broadcast`, `import`, `opt_out`.",
         ),
     ] = "",
 ) -> ListEnvelope[ActivityView]:

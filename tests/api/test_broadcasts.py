@@ -130,6 +130,10 @@ async def test_the_rest_of_a_broadcast_can_be_cancelled(aisyah, device, sessions
     assert shown["cancelled_at"] is not None
     await set_status(sessions, second.id, status="sent")
     again = (await aisyah.post(f"/api/broadcasts/{made['id']}/cancel")).json()["results"]
+    log = await read(aisyah, f"/api/activity?device_id={device}&kind=broadcast")
+    assert [(line["kind"], line["subject"], line["details"]["messages"]) for line in log] == [
+        ("broadcast.cancelled", f"broadcast:{made['id']}", 2), ("broadcast.queued", f"broadcast:{made['id']}", 4),
+    ]  # fmt: skip
     assert (again["cancelled_at"], again["is_finished"]) == (shown["cancelled_at"], True)
     assert (await read(aisyah, f"/api/messages/{one_off['results']['message_id']}"))["status"] == "pending"
 

@@ -83,6 +83,8 @@ async def test_a_text_is_a_row_of_the_ledger_that_goes_first(aisyah, device, ses
     assert (row.message_type, row.content, row.status) == ("text", "{{name}} {a|b}", MessageStatus.PENDING)
     assert (sent["message_id"], sent["phone"], sent["device_id"]) == (row.id, PHONE, str(device))
     assert (await aisyah.get(f"/api/messages/{row.id}")).json()["results"]["status"] == "pending"
+    [line] = (await aisyah.get("/api/activity", params={"device_id": str(device), "kind": "message"})).json()["results"]
+    assert (line["kind"], line["subject"], line["details"]) == ("message.queued", f"message:{row.id}", {"message_type": "text"})
     async with sessions() as session:
         assert (await session.get_one(Lane, device)).state == LaneState.RUNNING
 

@@ -87,7 +87,7 @@ async def test_a_file_without_a_text_is_answered_and_an_empty_message_is_not(des
 
 @pytest.mark.parametrize(
     ("own", "default", "expected"),
-    [(None, DEFAULT, [DEFAULT]), (None, "", []), ("", DEFAULT, []), (REPLY, DEFAULT, [REPLY])],
+    [(None, DEFAULT, [DEFAULT]), (None, " ", []), ("", DEFAULT, []), (REPLY, DEFAULT, [REPLY])],
 )
 async def test_a_users_own_text_counts_before_that_of_the_installation(
     desk: Desk, own: str | None, default: str, expected: list[str]

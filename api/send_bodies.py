@@ -87,11 +87,11 @@ async def _uploaded(part: UploadFile | str | None, field: str) -> Upload | None:
 
 
 def _fields(form: FormData, model: type[BaseModel]) -> dict[str, Any]:
-    """The texts of a form by name; fields that are lists may be repeated, also as `name[]`."""
+    """The texts of a form by name; lists are repeated fields, also as `name[]`, and what was left empty may stay out."""
     fields: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         given = [value for value in [*form.getlist(name), *form.getlist(f"{name}[]")] if isinstance(value, str)]
-        if given:
+        if given and (given != [""] or info.is_required()):
             fields[name] = given if get_origin(info.annotation) in {list, tuple} else given[-1]
     return fields
 

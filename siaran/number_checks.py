@@ -28,6 +28,8 @@ ABSENT_FOR = timedelta(minutes=10)
 """The same for one that has none: its owner may be about to open one."""
 PATIENCE_SECONDS = 4.0
 """How long a message waits for the check of its number."""
+REDIS_PATIENCE_SECONDS = 2.0
+"""What Redis has for an answer."""
 AWAY_FOR = timedelta(seconds=30)
 """How long no message waits for a device that has not answered."""
 
@@ -47,14 +49,18 @@ class NumberChecks:
         Raises `TooManyRequests` above `A_MINUTE`, and what `HostReader` does: `Unavailable` while the device is not online.
         """
         key = f"siaran:account:{sha256(f'{user_id}|{phone}'.encode()).hexdigest()[:32]}"
-        if (known := await self.redis.get(key)) is not None:
-            return bool(int(known))
-        await self._count(device_id)
+        try:
+            async with asyncio.timeout(REDIS_PATIENCE_SECONDS):
+                if (known := await self.redis.get(key)) is not None:
+                    return bool(int(known))
+                await self._count(device_id)
+        except (RedisError, OSError) as error:  # uncounted questions might be too many
+            raise Unavailable("numbers cannot be checked at the moment") from error
         found = await self.reader.check_numbers(user_id, device_id, [phone])
         if phone not in found:
             raise Unavailable("WhatsApp said nothing about this number; try again in a moment")
         present = found[phone]
-        await self.redis.set(key, int(present), ex=PRESENT_FOR if present else ABSENT_FOR)
+        await self._remember(key, int(present), PRESENT_FOR if present else ABSENT_FOR)
         return present
 
     async def is_known_absent(self, user_id: UUID, device_id: UUID, phone: str) -> bool:
@@ -67,10 +73,13 @@ class NumberChecks:
             return False
         except (SiaranError, RedisError, OSError) as error:  # a timeout is an OSError
             log.info("number_not_checked", device=str(device_id), error=type(error).__name__)
-        with contextlib.suppress(RedisError, OSError):
-            async with asyncio.timeout(1):
-                await self.redis.set(away, 1, ex=AWAY_FOR)
+        await self._remember(away, 1, AWAY_FOR)
         return False
+
+    async def _remember(self, key: str, value: int, for_so_long: timedelta) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            async with asyncio.timeout(REDIS_PATIENCE_SECONDS):
+                await self.redis.set(key, value, ex=for_so_long)
 
     async def _count(self, device_id: UUID) -> None:
         key = f"siaran:throttle:account:{device_id}"

@@ -13,10 +13,12 @@ from sqlalchemy import func, select, update
 from temporalio.client import Client
 
 from siaran.db import SessionMaker
+from siaran.errors import Unavailable
 from siaran.gateway.simulated import SimulatedTransport
 from siaran.gateway.simulated_network import SimulatedNetwork
+from siaran.host_reads import HostReader
 from siaran.models import BroadcastMessage, Device, DeviceStatus, IncomingMessage
-from siaran.number_checks import A_MINUTE
+from siaran.number_checks import A_MINUTE, NumberChecks
 from siaran.settings import Settings
 from tests.api.campaign_rows import add_device, add_messages, create, user_id_of
 from tests.api.conftest import another_client, register
@@ -151,6 +153,15 @@ async def test_who_was_written_to_or_has_written_is_not_checked(aisyah, device, 
     assert (await send(aisyah)).status_code == 202
     assert (await send(aisyah, "60123456700")).status_code == 202
     assert (await send(aisyah, "60123456701")).status_code == 422
+
+
+async def test_without_redis_nobody_is_asked_and_nothing_is_kept_back(aisyah, device, sessions, temporal_client):
+    user = await user_id_of(sessions)
+    async with Redis(port=1) as nowhere:
+        checks = NumberChecks(HostReader(sessions, nowhere, temporal_client), nowhere)
+        with pytest.raises(Unavailable):
+            await checks.has_account(user, device, PHONE)
+        assert not await checks.is_known_absent(user, device, PHONE)
 
 
 async def test_a_device_that_cannot_be_asked_does_not_keep_messages_back(aisyah, device, sessions):

@@ -200,6 +200,21 @@ async def test_an_empty_file_field_of_a_form_is_none(aisyah, device):
     assert reasons(answer) == {"image_url": "is required for image"}
 
 
+async def test_fields_of_a_form_that_are_left_empty_are_left_out(aisyah, device):
+    form = {
+        "phone": ADDRESS,
+        "device_id": "",
+        "wait_seconds": "0",
+        "options[]": ["Mon", "Tue"],
+        "question": "?",
+        "max_answer": "",
+    }
+    poll = await queued(await aisyah.post("/send/poll", data=form))
+    assert poll["text"] == "Poll: ?\n- Mon\n- Tue"
+    answer = await aisyah.post("/send/message", data={"phone": "", "message": "Hi", "wait_seconds": ""})
+    assert set(reasons(answer)) == {"phone"}
+
+
 async def test_what_can_be_refused_is_refused_before_a_file_is_fetched_or_stored(aisyah, device, sessions, web):
     url = web.serve("/promo.png", png())
     assert set(reasons(await send(aisyah, "image", phone="12", image_url=url))) == {"phone"}

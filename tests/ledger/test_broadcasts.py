@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from siaran.broadcasts import NewBroadcast, queue_broadcast
+from siaran.lane_standing import lane_standing
 from siaran.ledger.moves import give_up_batch
 from siaran.models import ONE_OFF, Broadcast, BroadcastMessage, Device, MessageStatus, broadcast_source
 from tests.factories import NOW, new_phone
@@ -70,6 +71,9 @@ async def test_a_broadcast_heeds_quiet_hours_and_the_limit_per_contact(ledger: L
 async def test_a_broadcast_never_moves_to_another_device(ledger: Ledger, device: Device) -> None:
     broadcast = await queue(ledger, device)
     await ledger.device()
+    async with ledger.sessions() as session:
+        standing = await lane_standing(session, ledger.user.id, device.id, NOW)
+    assert (standing.has_pending, standing.can_move, standing.has_bound) == (True, False, True)
     assert await ledger.move(device) == {}
 
     await ledger.change(device, deleted_at=NOW)

@@ -3,9 +3,9 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import activity
 
@@ -37,7 +37,10 @@ ROUND_SECONDS = 20.0
 LOOK_SECONDS = 1.0
 """How long what has come meanwhile waits for a look while requests are under way."""
 
-READ_AHEAD = 32
+READ_AHEAD = 64
+
+MOST_UNRECORDED = 400
+"""Answers that wait for the next group commit before no more deliveries begin: a killed worker's are made once more."""
 
 RETRY_SECONDS = 0.5
 
@@ -108,6 +111,8 @@ class _Round:
     failed: int = 0
     is_gone: bool = False
     has_moved: bool = False
+    _flight: dict[asyncio.Task[None], int] = field(default_factory=dict)
+    _recording: dict[asyncio.Task[None], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.reach = WebhookReach(self.order.reach.failing, self.order.reach.holds)
@@ -116,33 +121,36 @@ class _Round:
         """Deliver until nothing is due, the address is to be left alone, or the time is up."""
         ends_at = asyncio.get_running_loop().time() + ROUND_SECONDS
         waiting: deque[Due] = deque()
-        flight: dict[asyncio.Task[None], int] = {}
         try:
             while True:
-                may_begin = self._may_begin() and asyncio.get_running_loop().time() < ends_at
-                width = 1 if is_down(self.reach) else SIDE_BY_SIDE
-                if may_begin and len(flight) < width and not waiting:
-                    waiting.extend(await self._read(flight.values()))
-                while may_begin and waiting and len(flight) < width:
+                width = self._width() if asyncio.get_running_loop().time() < ends_at else 0
+                if len(self._flight) < width and not waiting:
+                    waiting.extend(await self._read())
+                while waiting and len(self._flight) < width:
                     due = waiting.popleft()
-                    flight[asyncio.create_task(self._deliver(due))] = due.id
-                if not flight:
+                    self._flight[asyncio.create_task(self._deliver(due))] = due.id
+                tasks = {**self._flight, **self._recording}
+                if not tasks:
                     return
-                done, _ = await asyncio.wait(flight, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(tasks, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    del flight[task]
+                    self._flight.pop(task, None)
+                    self._recording.pop(task, None)
                     task.result()
                 activity.heartbeat()
         finally:
-            for task in flight:
+            for task in self._flight:
                 task.cancel()
-            await asyncio.gather(*flight, return_exceptions=True)
+            await asyncio.gather(*self._flight, return_exceptions=True)
 
-    def _may_begin(self) -> bool:
+    def _width(self) -> int:
+        """How many requests there may be side by side."""
         is_over = self.is_gone or self.has_moved or activity.is_worker_shutdown()
-        return self.reach.held_until_at is None and not is_over
+        if is_over or self.reach.held_until_at is not None or len(self._recording) >= MOST_UNRECORDED:
+            return 0
+        return 1 if is_down(self.reach) else SIDE_BY_SIDE
 
-    async def _read(self, under_way: Iterable[int]) -> list[Due]:
+    async def _read(self) -> list[Due]:
         """What is due, unless the webhook has changed since the round began: then the next round goes on."""
         now = self.use.clock()
         async with self.use.sessions() as session:
@@ -150,7 +158,8 @@ class _Round:
             self.has_moved = address != self.address
             if self.has_moved:
                 return []
-            return await due_deliveries(session, self.order, now, under_way=list(under_way), limit=READ_AHEAD)
+            under_way = [*self._flight.values(), *self._recording.values()]
+            return await due_deliveries(session, self.order, now, under_way=under_way, limit=READ_AHEAD)
 
     async def _deliver(self, due: Due) -> None:
         headers = headers_of(due.event, due.id, due.body, self.address.secret)
@@ -164,7 +173,7 @@ class _Round:
         was_down = is_down(self.reach)
         self.reach = WebhookReach(held_until_at=self.reach.held_until_at)
         self.delivered += 1
-        await self._record(due, DeliveryStatus.DELIVERED, answer)
+        self._record(due, DeliveryStatus.DELIVERED, answer)
         if was_down:  # the delays of those that met it while it was down say nothing about them
             async with self.use.sessions.begin() as session:
                 await try_all_again(session, self.order.user_id, self.order.target)
@@ -179,16 +188,18 @@ class _Round:
         try_at = next_try(due.tries + 1, now, random.random, wait)
         status = DeliveryStatus.FAILED if try_at is None else DeliveryStatus.PENDING
         self.failed += try_at is None
-        await self.outcomes.submit(Outcome(due.id, self.order.user_id, due.tries, status, answer, now, try_at))
+        self._record(due, status, answer, try_at)
 
     async def _leave(self, due: Due, answer: Answer) -> None:
         """The address is gone for good: an own webhook is switched off; one of the installation's is the operator's matter."""
         self.failed += 1
-        await self._record(due, DeliveryStatus.FAILED, answer)
+        self._record(due, DeliveryStatus.FAILED, answer)
         if self.address.webhook_id is not None:
             self.is_gone = True
             async with self.use.sessions.begin() as session:
                 await switch_off(session, self.order.user_id, self.address.webhook_id)
 
-    async def _record(self, due: Due, status: DeliveryStatus, answer: Answer) -> None:
-        await self.outcomes.submit(Outcome(due.id, self.order.user_id, due.tries, status, answer, self.use.clock()))
+    def _record(self, due: Due, status: DeliveryStatus, answer: Answer, try_at: datetime | None = None) -> None:
+        """Have the outcome written with others'; the next delivery does not wait for it."""
+        outcome = Outcome(due.id, self.order.user_id, due.tries, status, answer, self.use.clock(), try_at)
+        self._recording[asyncio.create_task(self.outcomes.submit(outcome))] = due.id

@@ -242,6 +242,26 @@ async def test_a_workflow_s_history_holds_ids_alone(teller: Teller, receiver: We
         assert not any(secret in one for one in found)
 
 
+async def test_an_address_that_is_down_stays_so_in_the_run_that_goes_on(teller: Teller, receiver: WebhookReceiver) -> None:
+    webhook = await teller.webhook(receiver)
+    receiver.always(503, Retry_After="600")
+    async with work(teller.use):
+        await teller.tell("one")
+        await receiver.has_got(1)
+        workflow = teller.workflow(webhook)
+        first = (await workflow.describe()).run_id
+        for _ in range(42):
+            await asyncio.gather(*(workflow.signal("news") for _ in range(100)))
+
+        async def is_another_run() -> bool:
+            return (await workflow.describe()).run_id != first
+
+        await eventually(is_another_run)
+        await workflow.signal("news")
+        await asyncio.sleep(1)
+    assert len(receiver.got) == 1
+
+
 async def test_many_signals_become_few(teller: Teller, receiver: WebhookReceiver) -> None:
     webhook = await teller.webhook(receiver)
     for number in range(50):

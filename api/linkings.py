@@ -125,6 +125,8 @@ async def _await_code(context: Context, user_id: UUID, pairing_id: UUID) -> Link
         _refuse_over(look)
         if asyncio.get_running_loop().time() > latest:
             break
+    if not await _has_redis(context):
+        raise Unavailable("the code cannot be read while Redis does not answer; the linking goes on")
     raise Unavailable("WhatsApp has shown no code yet; ask again in a moment")
 
 
@@ -147,6 +149,14 @@ async def _code(context: Context, pairing_id: UUID) -> LinkingCode | None:
     except (RedisError, TimeoutError) as error:
         log.warning("code_not_read", pairing=str(pairing_id), error=type(error).__name__)
         return None
+
+
+async def _has_redis(context: Context) -> bool:
+    try:
+        async with asyncio.timeout(REDIS_SECONDS):
+            return bool(await context.redis.ping())
+    except (RedisError, TimeoutError):
+        return False
 
 
 async def _fail_unclaimed(context: Context, user_id: UUID, pairing_id: UUID) -> None:

@@ -395,3 +395,19 @@ async def test_a_new_device_is_simulated_only_where_there_is_a_simulated_network
         assert refused.json()["errors"] == [
             {"field": "transport", "reason": "there is no simulated network in this deployment"}
         ]
+
+
+async def test_a_login_without_redis_says_what_is_missing(
+    api: AsyncClient, fleet: Fleet, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linkings, "CODE_SECONDS", 0.5)
+    client = await register(api)
+    device_id = await add_real_device(client)
+    app = create_app(settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1")}))
+    async with app.router.lifespan_context(app), AsyncClient(transport=ASGITransport(app), base_url=BASE_URL) as other:
+        other.cookies = client.cookies
+        asked = asyncio.create_task(other.get("/app/login", params={"deviceId": str(device_id)}))
+        await fleet.claim()
+        answer = await asked
+    assert answer.status_code == 503
+    assert "Redis does not answer" in answer.json()["detail"]

@@ -3,13 +3,16 @@
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy import func, select
 
 from siaran import unlinkings
+from siaran.linking_codes import shown_code
 from siaran.models import Pairing, PairingStatus
 from tests.cli.conftest import Shell
 from tests.waiting import eventually
@@ -57,6 +60,37 @@ async def test_a_linking_process_that_dies_after_the_scan_is_logged_out_again(
     assert (unlinking.jid, unlinking.error_code) == (jid, None)
     await eventually(lambda: _is_done(linkings, device_id))
     assert (await linkings.row(device_id)).jid is None
+
+
+async def test_a_process_that_dies_at_any_moment_leaves_a_whole_link_or_none(
+    linkings: LinkingStage, person: Person, whatsapp: WhatsApp, number: str, redis: Redis
+) -> None:
+    pauses = [0.0, 0.15, 0.4, 0.8, 1.6]
+    devices = [await person.add_device(f"Desk {pause}") for pause in pauses]
+
+    async def scan_and_kill(position: int) -> str:
+        device_id = devices[position]
+        code = await shown_code(redis, (await linkings.pairing(device_id)).id)
+        assert code is not None
+        jid = str(await whatsapp.scan(qr=code.code, number=f"{number}{position}"))
+        await asyncio.sleep(pauses[position])
+        await _kill_process(linkings, device_id)
+        return jid
+
+    for device_id in devices:
+        await person.begin(device_id)
+    jids = await asyncio.gather(*(scan_and_kill(position) for position in range(len(pauses))))
+
+    for device_id, jid in zip(devices, jids, strict=True):
+        await eventually(lambda device_id=device_id: _is_over(linkings, device_id), within=30)
+        if (await linkings.pairing(device_id)).status is PairingStatus.LINKED:
+            assert (await linkings.row(device_id)).jid == jid
+            assert jid in await linkings.linked_jids()
+            assert linkings.sessions_kept()[device_id] == 1
+        else:
+            assert (await linkings.row(device_id)).jid is None
+            await linkings.forgets(jid)
+            await linkings.keeps_no_session(device_id)
 
 
 async def test_a_fleet_that_dies_takes_its_linkings_along(linkings: LinkingStage, person: Person) -> None:
@@ -142,6 +176,10 @@ async def test_the_shell_says_why_a_device_cannot_be_linked(
     assert "▀" in run.err
 
 
+async def _is_over(linkings: LinkingStage, device_id: UUID) -> bool:
+    return (await linkings.pairing(device_id)).ended_at is not None
+
+
 async def _is_begun(linkings: LinkingStage, device_id: UUID) -> bool:
     async with linkings.sessions() as session:
         return await session.scalar(select(func.count()).where(Pairing.device_id == device_id)) == 1
@@ -150,7 +188,8 @@ async def _is_begun(linkings: LinkingStage, device_id: UUID) -> bool:
 async def _kill_process(linkings: LinkingStage, device_id: UUID) -> None:
     pid = (await linkings.pairing(device_id)).pid
     assert pid is not None
-    os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 async def _is_done(linkings: LinkingStage, device_id: UUID) -> bool:

@@ -45,8 +45,8 @@ class ChatDownloads:
         """Fetch what waits, for ever."""
         try:
             while True:
-                await self._look()
                 await asyncio.sleep(LOOK_SECONDS)
+                await self._look()
         finally:
             for task in self._tasks:
                 task.cancel()

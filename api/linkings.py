@@ -1,7 +1,8 @@
 """Linkings of real accounts as endpoints follow them: until there is a code, and from one event to the next."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -97,7 +98,7 @@ async def followed_pairing(context: Context, user_id: UUID, device_id: UUID) -> 
     return pairing.id
 
 
-async def follow(context: Context, user_id: UUID, pairing_id: UUID) -> AsyncIterator[Look]:
+async def follow(context: Context, user_id: UUID, pairing_id: UUID) -> AsyncGenerator[Look]:
     """A linking at once, and again whenever something may have changed, until it is over: that is the last look."""
     started = asyncio.get_running_loop().time()
     async with context.notices.listen(channel(pairing_id)) as ring:
@@ -119,12 +120,13 @@ async def follow(context: Context, user_id: UUID, pairing_id: UUID) -> AsyncIter
 async def _await_code(context: Context, user_id: UUID, pairing_id: UUID) -> LinkingCode:
     """The code to show; raises `Conflict` or `Unavailable` if there will be none, with the reason."""
     latest = asyncio.get_running_loop().time() + CODE_SECONDS
-    async for look in follow(context, user_id, pairing_id):
-        if look.code is not None:
-            return look.code
-        _refuse_over(look)
-        if asyncio.get_running_loop().time() > latest:
-            break
+    async with aclosing(follow(context, user_id, pairing_id)) as looks:
+        async for look in looks:
+            if look.code is not None:
+                return look.code
+            _refuse_over(look)
+            if asyncio.get_running_loop().time() > latest:
+                break
     if not await _has_redis(context):
         raise Unavailable("the code cannot be read while Redis does not answer; the linking goes on")
     raise Unavailable("WhatsApp has shown no code yet; ask again in a moment")

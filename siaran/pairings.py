@@ -44,8 +44,10 @@ _CLAIM = text("""
 
 _EXPIRE = text("""
     UPDATE pairings SET status = 'expired', ended_at = now()
-    WHERE status = 'running' AND expires_at < now() - CASE WHEN server = :server THEN interval '0' ELSE :margin END
+    WHERE status IN ('wanted', 'running') AND (
+        status = 'running' AND expires_at < now() - CASE WHEN server = :server THEN interval '0' ELSE :margin END
         OR status = 'wanted' AND created_at < now() - CAST(:unclaimed AS interval)
+    )
 """)
 
 _FAIL = text("""

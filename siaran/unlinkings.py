@@ -55,6 +55,8 @@ _CLAIM = text("""
     RETURNING u.id, u.device_id, u.link_generation
 """)
 
+_ANY_DUE = text("SELECT EXISTS (SELECT FROM unlinkings WHERE done_at IS NULL AND try_at <= now())")
+
 _GIVE_UP = text("""
     UPDATE unlinkings SET done_at = now(), error_code = coalesce(error_code, 'no_session')
     WHERE done_at IS NULL AND requested_at < now() - CAST(:age AS interval)
@@ -124,6 +126,11 @@ async def close_unlinking(session: AsyncSession, unlinking_id: int, error_code: 
 async def note_failure(session: AsyncSession, unlinking_id: int, error_code: str) -> None:
     """WhatsApp could not be told this time; it is tried again later."""
     await session.execute(_NOTE, {"id": unlinking_id, "error": error_code})
+
+
+async def are_any_due(session: AsyncSession) -> bool:
+    """Whether it is worth looking which sessions there are."""
+    return bool((await session.execute(_ANY_DUE)).scalar_one())
 
 
 async def claim_unlinkings(session: AsyncSession, kept: Collection[Session], free: int) -> list[DueUnlinking]:

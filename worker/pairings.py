@@ -131,11 +131,12 @@ class Pairings:
 
     async def _start_unlinkings(self) -> None:
         free = MOST_UNLINKINGS - sum(child.pairing_id is None for child in self._children)
-        kept = self._kept()
-        if free <= 0 or not kept:
+        if free <= 0:
             return
         async with self._sessions.begin() as session:
-            due = await unlinkings.claim_unlinkings(session, kept, free)
+            due = []
+            if await unlinkings.are_any_due(session) and (kept := self._kept()):
+                due = await unlinkings.claim_unlinkings(session, kept, free)
         for one in due:
             process = await self._spawn(UNLINK, "--unlinking-id", str(one.unlinking_id))
             self._children.append(_Child(process, one.session))

@@ -1,7 +1,6 @@
 """Linking devices to real accounts as the API sees it; what a fleet and its processes do is played by the test."""
 
 import asyncio
-import json
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import linkings
 from api.app import create_app
+from cli.linking import read_events
 from siaran.clock import system_clock
 from siaran.linking_accounts import LinkingTask, Superseded, settle, take_up
 from siaran.linking_codes import CodeKind, LinkingCode, channel, show_code, tell_end
@@ -87,8 +87,7 @@ async def begun(
 
 def events_in(text: str) -> list[tuple[str, dict[str, Any]]]:
     """The events of a stream."""
-    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("event: ")]
-    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in blocks]
+    return list(read_events([text.encode()]))
 
 
 async def linked_real_device(client: AsyncClient, session: AsyncSession, name: str = "Front desk") -> UUID:
@@ -148,6 +147,9 @@ async def test_a_page_learns_of_the_end_although_nobody_tells_it(api: AsyncClien
     await fleet.fail(task, "interrupted", "it broke")
     answer = await asyncio.wait_for(stream, 5)
     assert events_in(answer.text)[-1] == ("failed", {"error_code": "interrupted", "message": "it broke"})
+    # A browser connects again by itself when a stream ends, unless it is told not to.
+    seen = {"last-event-id": f"end:{task.pairing_id}"}
+    assert (await client.get(f"/api/devices/{device_id}/link/events", headers=seen)).status_code == 204
 
 
 async def test_a_page_without_redis_still_learns_of_the_end(

@@ -120,6 +120,38 @@ async def test_the_end_of_a_link_reaches_the_server_and_removes_the_session(
     assert [row.done_at is not None for row in await linkings.unlinkings(device_id)] == [True]
 
 
+async def test_a_link_that_the_phone_has_ended_already_needs_no_log_out(
+    linkings: LinkingStage, person: Person, whatsapp: WhatsApp, number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unlinkings, "HOST_HAS_TIME", unlinkings.HOST_HAS_TIME * 0)
+    device_id = await person.add_device()
+    await linkings.link(person, device_id, number)
+    await whatsapp.unlink(number=number)
+    await person.http.post("/app/logout", params={"deviceId": str(device_id)})
+    await linkings.keeps_no_session(device_id)
+    assert [(row.done_at is not None, row.error_code) for row in await linkings.unlinkings(device_id)] == [(True, None)]
+
+
+async def test_a_log_out_that_does_not_reach_whatsapp_is_tried_again(
+    linkings: LinkingStage, person: Person, whatsapp: WhatsApp, number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unlinkings, "HOST_HAS_TIME", unlinkings.HOST_HAS_TIME * 0)
+    monkeypatch.setattr(unlinkings, "FIRST_PAUSE", unlinkings.FIRST_PAUSE / 10)
+    device_id = await person.add_device()
+    jid = await linkings.link(person, device_id, number)
+    await whatsapp.reach(state="refusing")
+    await person.http.post("/app/logout", params={"deviceId": str(device_id)})
+
+    async def has_failed() -> bool:
+        return [row.error_code for row in await linkings.unlinkings(device_id)] == ["unreachable"]
+
+    await eventually(has_failed, within=20)
+    assert jid in await linkings.linked_jids()
+    await whatsapp.reach(state="up")
+    await linkings.forgets(jid)
+    await linkings.keeps_no_session(device_id)
+
+
 async def test_a_device_that_was_logged_out_can_be_linked_anew(
     linkings: LinkingStage, person: Person, number: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

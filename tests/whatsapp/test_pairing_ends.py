@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -82,7 +83,7 @@ async def test_a_process_that_dies_at_any_moment_leaves_a_whole_link_or_none(
     jids = await asyncio.gather(*(scan_and_kill(position) for position in range(len(pauses))))
 
     for device_id, jid in zip(devices, jids, strict=True):
-        await eventually(lambda device_id=device_id: _is_over(linkings, device_id), within=30)
+        await eventually(partial(_is_over, linkings, device_id), within=30)
         if (await linkings.pairing(device_id)).status is PairingStatus.LINKED:
             assert (await linkings.row(device_id)).jid == jid
             assert jid in await linkings.linked_jids()

@@ -102,8 +102,8 @@ async def test_a_device_that_somebody_changes_right_now_is_left_for_the_next_loo
 
 async def test_only_what_took_too_long_expires(rows: Rows) -> None:
     now = system_clock()
-    running = {"status": PairingStatus.RUNNING}
-    cases = {
+    running: dict[str, Any] = {"status": PairingStatus.RUNNING}
+    cases: dict[PairingStatus, list[dict[str, Any]]] = {
         PairingStatus.EXPIRED: [
             {**running, "server": HERE, "expires_at": now - timedelta(seconds=1)},
             {**running, "server": ELSEWHERE, "expires_at": now - timedelta(minutes=2)},

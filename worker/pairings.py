@@ -65,7 +65,7 @@ class Pairings:
         while not stop.is_set():
             try:
                 await self._look()
-            except (SQLAlchemyError, OSError, NotConnected) as error:
+            except (SQLAlchemyError, OSError) as error:
                 log.warning("pairings_wait", error=type(error).__name__)
             try:
                 await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
@@ -163,13 +163,21 @@ class Pairings:
             await unlinkings.give_up(session)
             outdated = await unlinkings.outdated_sessions(session, kept, self._settings.server)
         for one in outdated:
-            jid = await linked_jid(session_path(self._folder, one.device_id, one.link_generation))
-            if jid is None:
-                remove_session(self._folder, one.device_id, one.link_generation)
-                log.info("session_removed", device=str(one.device_id), generation=one.link_generation)
-                continue
-            async with self._sessions.begin() as session:
-                await unlinkings.want_unlinking_of(session, one, jid)
+            try:
+                await self._clear(one)
+            except NotConnected as error:
+                log.warning("session_not_read", device=str(one.device_id), error=error.detail)
+
+    async def _clear(self, outdated: Session) -> None:
+        """Remove a session, or have it logged out first."""
+        device_id, generation = outdated.device_id, outdated.link_generation
+        jid = await linked_jid(session_path(self._folder, device_id, generation))
+        if jid is None:
+            remove_session(self._folder, device_id, generation)
+            log.info("session_removed", device=str(device_id), generation=generation)
+            return
+        async with self._sessions.begin() as session:
+            await unlinkings.want_unlinking_of(session, outdated, jid)
 
     # Beginning and end
 

@@ -206,7 +206,7 @@ class Host:
 
     async def _drain(self) -> None:
         """Begin nothing more, bring to an end and record what is under way."""
-        await asyncio.gather(self._sends.drain(), self._queues.close())
+        await asyncio.gather(self._sends.drain(), self._queues.close(), self._reads.close())
         await asyncio.gather(self._claims.close(), self._records.close(), self._intake.close())
         await self._news.close()
 

@@ -13,7 +13,6 @@ from redis.asyncio import Redis
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
 from siaran.contracts import HostRead, host_queue
@@ -36,18 +35,30 @@ class HostReads:
         self._client = client
         self._transport = transport
         self._redis = redis
+        self._worker: Worker | None = None
+        self._run: asyncio.Task[None] | None = None
+        self._is_closing = False
         self._under_way: defaultdict[UUID, set[asyncio.Task[Any]]] = defaultdict(set)
 
     async def run(self) -> None:
-        """Answer what is asked on the queue of this host, for ever; begins anew after whatever ends that early."""
-        while True:
-            try:
-                await self._worker().run()
-            except (RPCError, RuntimeError, OSError) as error:
+        """Answer what is asked on the queue of this host until closed; begins anew after whatever ends that early."""
+        while not self._is_closing:
+            self._worker = self._make_worker()
+            self._run = asyncio.create_task(self._worker.run(), name=f"reads-{self._host_id}")
+            await asyncio.wait({self._run})
+            error = None if self._run.cancelled() else self._run.exception()
+            if error is not None:
                 log.warning("reads_interrupted", host=self._host_id, error=type(error).__name__)
-            await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(PAUSE_SECONDS)
 
-    def _worker(self) -> Worker:
+    async def close(self) -> None:
+        """Take no more questions; cancelling a worker in the middle of its start or end might never end."""
+        self._is_closing = True
+        if self._worker is not None and self._run is not None and not self._run.done():
+            await self._worker.shutdown()
+            await asyncio.wait({self._run})
+
+    def _make_worker(self) -> Worker:
         return Worker(
             self._client,
             task_queue=host_queue(self._host_id),

@@ -1,18 +1,21 @@
-"""One loopback WhatsApp server for all tests here, and numbers of its own for each."""
+"""One loopback WhatsApp server for all tests here, and numbers of its own for each; Siaran's processes for tests of hosts."""
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 import structlog
+from pydantic import SecretStr
 
 from siaran.db import SessionMaker
 from siaran.settings import Settings
 from tests.cli.conftest import listening
+from tests.servers import TestServers
 from tests.whatsapp.linking_stage import LinkingStage, Person
+from tests.whatsapp.stage import Product, Stage, logs_of, run_product
 from tests.whatsapp_server.harness import RealClient, WhatsApp, run_whatsapp
 
 _numbers: Iterator[int] = count(628110000001)
@@ -53,6 +56,54 @@ def contact() -> str:
 async def client(whatsapp: WhatsApp, number: str) -> RealClient:
     """The real client, linked to `number` and online."""
     return await whatsapp.link_client(number)
+
+
+_LOGS = pytest.StashKey[Path]()
+
+
+@pytest.fixture(scope="session")
+async def product(request: pytest.FixtureRequest, servers: TestServers, whatsapp_server: WhatsApp) -> AsyncIterator[Product]:
+    """A worker and a fleet on a database and a namespace of their own, for all tests of hosts."""
+    stack, name = servers.stack, await servers.create_database()
+    with TemporaryDirectory(prefix="siaran-") as folder:
+        request.config.stash[_LOGS] = Path(folder)
+        settings = stack.settings.model_copy(
+            update={
+                "database_url": SecretStr(servers.database_url(name)),
+                "temporal_namespace": await servers.create_namespace(),
+                "data_dir": Path(folder),
+            }
+        )
+        own = {
+            "DB_URI": servers.database_url(name),
+            "TEMPORAL_NAMESPACE": settings.temporal_namespace,
+            "SIARAN_DATA_DIR": folder,
+            "SIARAN_SERVER": "hosts",
+            "SIARAN_RECEIPT_WAIT_SECONDS": "3",
+            "SIARAN_CONNECT_PAUSE_SECONDS": "0.05",
+        }
+        async with run_product(settings, stack.environment | whatsapp_server.environment | own) as running:
+            yield running
+    await servers.drop_database(name)
+
+
+@pytest.fixture
+async def stage(product: Product, whatsapp: WhatsApp) -> AsyncIterator[Stage]:
+    """A stage for one test."""
+    stage = Stage(product, whatsapp)
+    yield stage
+    await stage.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the processes have logged last; the logs are gone with their folder."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function) and "product" in item.fixturenames:
+        report.sections += list(logs_of(item.config.stash.get(_LOGS, Path())).items())
+    return report
 
 
 @pytest.fixture

@@ -135,7 +135,9 @@ async def open_house(
         await house.open(devices=devices, leads=leads)
         async with work(resources):
             host = asyncio.create_task(house.host().run(stop))
-            await house.online()
-            yield house
-            stop.set()
-            await host
+            try:
+                await house.online()
+                yield house
+            finally:
+                stop.set()
+                await host

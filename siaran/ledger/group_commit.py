@@ -68,12 +68,16 @@ class GroupCommit(Generic[Item, Result]):
         return await asyncio.shield(future)
 
     async def close(self) -> None:
-        """Write what has been handed in, then stop; bound it with a time-out while PostgreSQL may be away."""
+        """Write what has been handed in, then stop; bound it with a time-out while PostgreSQL may be away.
+
+        What is handed in meanwhile is written too, but not waited for.
+        """
         await asyncio.gather(*self._open, return_exceptions=True)
-        if self._task is not None:
-            self._task.cancel()
+        if self._task is not None and not self._open:
+            task, self._task = self._task, None
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await task
 
     async def _run(self) -> None:
         while True:

@@ -135,6 +135,47 @@ async def test_closing_writes_what_has_been_handed_in() -> None:
     assert await asyncio.gather(*tasks) == [0, 10, 20]
 
 
+async def test_what_is_handed_in_while_a_group_closes_is_written_too() -> None:
+    written: list[int] = []
+
+    async def flush(items: Sequence[int]) -> list[int]:
+        await asyncio.sleep(0.1)
+        written.extend(items)
+        return list(items)
+
+    group = GroupCommit[int, int](flush, interval_seconds=0.01)
+    before = asyncio.create_task(group.submit(1))
+    await asyncio.sleep(0.05)
+    closing = asyncio.create_task(group.close())
+    await asyncio.sleep(0)
+    during = asyncio.create_task(group.submit(2))
+
+    await closing
+    assert before.done()
+    assert await asyncio.wait_for(during, 1) == 2
+    await asyncio.wait_for(group.close(), 1)
+    assert written == [1, 2]
+
+
+async def test_closing_does_not_wait_for_a_stream_of_items_to_end() -> None:
+    store = Store()
+    group = GroupCommit[int, int](store.flush, interval_seconds=0.01)
+
+    async def hand_in() -> list[int]:
+        tasks = []
+        for item in range(100):
+            tasks.append(asyncio.create_task(group.submit(item)))
+            await asyncio.sleep(0.005)
+        return await asyncio.gather(*tasks)
+
+    stream = asyncio.create_task(hand_in())
+    await asyncio.sleep(0.02)
+    await asyncio.wait_for(group.close(), 0.3)
+
+    assert not stream.done()
+    assert await asyncio.wait_for(stream, 3) == [item * 10 for item in range(100)]
+
+
 async def test_an_item_is_written_though_nobody_waits_for_it_any_more() -> None:
     store = Store()
     group = GroupCommit[int, int](store.flush, interval_seconds=0.02)

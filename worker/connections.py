@@ -65,18 +65,26 @@ class Connections:
         self._attempts: dict[UUID, _Attempts] = {}
         self._connecting: dict[UUID, asyncio.Task[None]] = {}
         self._gate = asyncio.Semaphore(CONNECT_AT_ONCE)
+        self._is_closing = False
 
     async def begin(self) -> None:
         """Nothing has to be there before the host serves."""
 
     async def follow(self) -> None:
-        """Follow the rows for ever: connect the devices that are this host's, let go of the others."""
-        while True:
+        """Follow the rows until closed: connect the devices that are this host's, let go of the others."""
+        while not self._is_closing:
             try:
                 await self._follow_rows()
             except (SQLAlchemyError, OSError) as error:
                 log.warning("devices_not_read", host=self._host_id, error=type(error).__name__)
             await asyncio.sleep(RECONCILE_SECONDS)
+
+    async def close(self) -> None:
+        """Connect nothing more."""
+        self._is_closing = True
+        for task in self._connecting.values():
+            task.cancel()
+        await asyncio.gather(*self._connecting.values(), return_exceptions=True)
 
     def noticed(self, event: StateChanged) -> None:
         """A device that is online has failed for the last time."""

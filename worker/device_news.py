@@ -92,6 +92,7 @@ class DeviceNews:
         self._told: set[UUID] = set()
         self._statuses = GroupCommit[StateChanged, None](self._write, interval_seconds=0.05, retry_seconds=1)
         self._under_way: set[asyncio.Task[None]] = set()
+        self._is_ending = False
 
     async def submit(self, event: StateChanged) -> None:
         """Hand in a change and return once it is committed."""
@@ -110,6 +111,13 @@ class DeviceNews:
                     await session.execute(_SEEN, {"host": self._host_id, "now": self._clock()})
             except (SQLAlchemyError, OSError) as error:
                 log.warning("last_seen_not_written", error=type(error).__name__)
+
+    async def end(self) -> None:
+        """Settle and tell nothing more: the next host of the devices does."""
+        self._is_ending = True
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def close(self) -> None:
         """Write what is still to be written."""
@@ -145,6 +153,8 @@ class DeviceNews:
             awake = [(row.device_id, row.user_id) for row in await session.execute(_AWAKE, {"devices": news})]
         nudge_webhooks(self._client, targets_told(session))
         self._told.update(news)
+        if self._is_ending:
+            return [None] * len(events)
         self._later(self._tell_lanes([device for device, _ in awake]))
         for device, user in awake:
             if last[device].state is not DeviceState.ONLINE:

@@ -167,11 +167,8 @@ class Host:
         await renew_lease(self._sessions, self.host_id)
         await self._transport.open()
         intake = asyncio.create_task(self._intake.follow(), name="intake")
-        tasks = [
-            asyncio.create_task(keep_lease(self._sessions, self.host_id), name="lease"),
-            asyncio.create_task(self._serve(), name="host"),
-            intake,
-        ]
+        serving = asyncio.create_task(self._serve(), name="host")
+        tasks = [asyncio.create_task(keep_lease(self._sessions, self.host_id), name="lease"), serving, intake]
         ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self.renewal.wait())]
         try:
             done, _ = await asyncio.wait([*tasks, *ends], return_when=asyncio.FIRST_COMPLETED)
@@ -180,6 +177,8 @@ class Host:
         finally:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._drain(), DRAIN_SECONDS)
+            serving.cancel()  # before its devices are gone: it would connect them again
+            await asyncio.wait({serving})
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._close(intake), CLOSE_SECONDS)
             for task in [*tasks, *ends]:
@@ -206,6 +205,7 @@ class Host:
 
     async def _drain(self) -> None:
         """Begin nothing more, bring to an end and record what is under way."""
+        await asyncio.gather(self._connections.close(), self._news.end())
         await asyncio.gather(self._sends.drain(), self._queues.close(), self._reads.close())
         await asyncio.gather(self._claims.close(), self._records.close(), self._intake.close())
         await self._news.close()

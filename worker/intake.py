@@ -67,6 +67,7 @@ class Intake:
 
     async def close(self) -> None:
         """Write what is still to be written."""
+        await asyncio.gather(*self._writing, return_exceptions=True)
         await asyncio.gather(self._receipts.close(), self._inbox.close())
 
     def _pass_on(self, event: StateChanged) -> None:

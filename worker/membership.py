@@ -160,6 +160,12 @@ class Membership:
             await self._compare({DeviceRef(row.id, row.jid, row.link_generation) for row in rows})
             self._look_for_retries({row.id: row for row in rows})
 
+    async def close(self) -> None:
+        """End what is under way for devices that are leaving; what is not done is done by others."""
+        for task in self._unlinking.values():
+            task.cancel()
+        await asyncio.gather(*self._unlinking.values(), return_exceptions=True)
+
     def noticed(self, event: StateChanged) -> None:
         """Note since when a device is away, or that it is back."""
         if event.state in {DeviceState.ONLINE, DeviceState.CONNECTING}:

@@ -213,8 +213,10 @@ async def kill_the_fleet(stage: Stage, owner: Owner) -> None:
     assert not any(psutil.pid_exists(pid) for _, pid in hosts)
     await stage.product.start("worker.fleet")
 
-    await stage.until(lambda: stage.are_online(owner.devices))
-    assert not hosts & await stage.hosts_of(owner.devices)
+    async def are_back() -> bool:
+        return not hosts & await stage.hosts_of(owner.devices) and await stage.are_online(owner.devices)
+
+    await stage.until(are_back)
     ended = await stage.ended(campaign)
     assert ended["sent"] + ended["unknown"] == 120, ended
     await stage.check(owner)

@@ -327,7 +327,7 @@ async def _suppress(session: AsyncSession, fresh: Sequence[_Heard], now: datetim
     rows = found.all()
     for row in rows:
         note(session, row.user_id, "opt_out.received", f"opt_out:{row.id}", device_id=row.device_id)
-    replied = {message.phone: word for message, word in asked}
+    replied = {(message.owner.user_id, message.phone): word for message, word in asked}
     await announce_opt_outs(session, [(row.user_id, row.phone) for row in rows], now, words=replied)
     to_confirm = [row for row in rows if row.confirmed_at is not None]
     if not to_confirm:

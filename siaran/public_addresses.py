@@ -2,13 +2,20 @@
 
 import asyncio
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
+
+import httpx
 
 from siaran.errors import SiaranError
 
 MAX_URL = 2_048
+
+_LOOKUPS = ThreadPoolExecutor(max_workers=64, thread_name_prefix="lookup")
+"""Threads start when they are needed. A name server that hangs holds one for seconds, and nothing but lookups waits for it."""
 
 _TRANSLATED = IPv6Network("64:ff9b::/96")
 """Addresses under which networks without IPv4 reach it; the last four bytes are the real one."""
@@ -43,7 +50,8 @@ def is_web_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError:
+        httpx.URL(text)  # what will call it is stricter about hosts
+    except (ValueError, httpx.InvalidURL):
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None and port != 0
 
@@ -78,7 +86,8 @@ async def find_target(host: str, port: int, *, allow_private: bool) -> Target:
     Raises `ForbiddenTarget` when an address of it is not public, unless `allow_private`; `UnknownHost` when it has none.
     """
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(_LOOKUPS, look_up)
     except (OSError, UnicodeError) as error:
         raise UnknownHost(f"the host {host} cannot be found") from error
     addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -129,16 +129,20 @@ async def announce_devices(session: AsyncSession, changed: Iterable[Row[Any]], t
 
 
 async def announce_opt_outs(
-    session: AsyncSession, opted_out: Iterable[tuple[UUID, str]], now: datetime, *, words: Mapping[str, str] | None = None
+    session: AsyncSession,
+    opted_out: Iterable[tuple[UUID, str]],
+    now: datetime,
+    *,
+    words: Mapping[tuple[UUID, str], str] | None = None,
 ) -> None:
-    """Tell of contacts (user, phone) who opted out; `words` are what those replied who asked for it themselves, by phone."""
+    """Tell of contacts (user, phone) who opted out; `words` are what those replied who asked for it themselves."""
     news = [
         Announcement(
             user_id,
             WebhookEvent.LEAD_OPTED_OUT,
             {
                 "phone": phone,
-                "word": (words or {}).get(phone),
+                "word": (words or {}).get((user_id, phone)),
                 "source": "manual" if words is None else "reply",
                 "timestamp": moment(now),
             },

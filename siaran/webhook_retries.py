@@ -89,7 +89,7 @@ def asked_to_wait(answer: Answer, now: datetime) -> timedelta | None:
         return max(timedelta(seconds=seconds), SHORTEST_RETRY_AFTER)
     try:
         at = parsedate_to_datetime(written)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     wait = (at if at.tzinfo else at.replace(tzinfo=UTC)) - now
     return min(max(wait, SHORTEST_RETRY_AFTER), LONGEST_RETRY_AFTER)

@@ -21,7 +21,7 @@ from siaran.models import MessageStatus, User, Webhook, WebhookDelivery
 from siaran.opt_outs import add_opt_outs
 from siaran.webhook_events import WebhookEvent, default_target
 from siaran.webhooks import WebhookChanges, add_webhook
-from tests.factories import NOW, add_user, after
+from tests.factories import NOW, add_device, add_user, after
 from tests.ledger.driver import Ledger, receipt_of, record_of, whatsapp_id
 from worker.device_news import DeviceNews
 
@@ -123,6 +123,21 @@ async def test_an_opt_out_is_told_with_its_word_and_once(ears: Ears) -> None:
         {"phone": PHONE, "word": "STOP", "source": "reply", "timestamp": AT},
         {"phone": "60123456702", "word": None, "source": "manual", "timestamp": AT},
     ]
+
+
+async def test_an_opt_out_is_told_with_the_word_that_was_written_to_this_user(ears: Ears) -> None:
+    device = await ears.ledger.device()
+    async with ears.ledger.sessions.begin() as session:
+        other = await add_user(session)
+        others = await add_device(session, other)
+    told = {(await ears.subscribe(user=user)).id: user for user in (ears.ledger.user, other)}
+
+    await ears.take_in(Incoming(device.id, PHONE, "stop", "wa-1", NOW), Incoming(others.id, PHONE, "berhenti", "wa-2", NOW))
+
+    async with ears.ledger.sessions() as session:
+        rows = await session.scalars(select(WebhookDelivery).where(WebhookDelivery.event == WebhookEvent.LEAD_OPTED_OUT))
+        words = {told[row.webhook_id]: json.loads(row.body)["data"]["word"] for row in rows if row.webhook_id}
+    assert words == {ears.ledger.user: "STOP", other: "BERHENTI"}
 
 
 async def test_receipts_are_told_when_they_say_something_new(ears: Ears) -> None:

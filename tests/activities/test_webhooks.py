@@ -232,6 +232,17 @@ async def change(outbox: Outbox, **values: object) -> None:
         await session.execute(update(Webhook).where(Webhook.id == outbox.webhook.id).values(**values))
 
 
+@pytest.mark.parametrize("url", ["http://999.999.999.999/", "https://☃.example/hook"])
+async def test_an_address_that_is_none_is_told_in_the_log(outbox: Outbox, url: str) -> None:
+    await outbox.write("hello")
+    await change(outbox, url=url)
+
+    await outbox.deliver()
+
+    row = await outbox.row()
+    assert (row.status, row.tries, row.error) == (DeliveryStatus.PENDING, 1, "is no http:// or https:// address")
+
+
 async def test_private_addresses_are_refused_at_every_delivery(
     settings: Settings,
     sessions: SessionMaker,

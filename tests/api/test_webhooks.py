@@ -122,6 +122,7 @@ async def test_webhooks_come_in_pages_oldest_first_up_to_a_limit(aisyah: AsyncCl
         ({"url": "ftp://example.com", "events": ["message"]}, "url"),
         ({"url": "https://user:secret@example.com", "events": ["message"]}, "url"),
         ({"url": "example.com/hook", "events": ["message"]}, "url"),
+        ({"url": "http://999.999.999.999/", "events": ["message"]}, "url"),
         ({"url": "https://example.com/" + "x" * 3_000, "events": ["message"]}, "url"),
         ({"events": ["message"]}, "url"),
         ({"url": URL, "events": []}, "events"),

@@ -1,5 +1,10 @@
 """Which URLs and addresses may be called for a user."""
 
+import asyncio
+import socket
+import threading
+from typing import Any
+
 import pytest
 
 from siaran.public_addresses import ForbiddenTarget, find_target, is_public, is_web_url
@@ -33,6 +38,26 @@ async def test_however_loopback_is_written_it_is_refused(host: str):
         await find_target(host, 80, allow_private=False)
 
 
+async def test_hosts_whose_name_servers_hang_keep_no_other_host_waiting(monkeypatch: pytest.MonkeyPatch):
+    over = threading.Event()
+    look_up = socket.getaddrinfo
+
+    def hang(host: Any, *args: Any, **options: Any) -> Any:
+        if str(host).startswith("slow"):
+            over.wait(30)
+        return look_up(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    waiting = [asyncio.create_task(find_target(f"slow{number}.invalid", 80, allow_private=True)) for number in range(40)]
+    try:
+        async with asyncio.timeout(5):
+            await asyncio.sleep(0)
+            assert (await find_target("localhost", 80, allow_private=True)).addresses
+    finally:
+        over.set()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_a_setting_allows_private_addresses():
     target = await find_target("127.0.0.1", 8080, allow_private=True)
     assert (target.host, target.port, target.addresses) == ("127.0.0.1", 8080, ("127.0.0.1",))
@@ -48,7 +73,8 @@ def test_only_web_addresses_without_a_password_are_urls():
     bad = [
         "", "a.example/b.jpg", "ftp://a.example", "file:///etc/passwd", "https://", "https:///a", "gopher://a",
         "https://user:secret@a.example", "https://user@a.example", "https://a.example:99999/", "https://a.example:0/",
-        "https://a b.example", "https://a.example/\n", "https://[::1", "https://a.example/" + "x" * 2048,
+        "https://a b.example", "https://a.example/\n", "https://[::1",
+        "https://999.999.999.999/", "https://☃.example/", "https://[v1.a]/", "https://a.example/" + "x" * 2048,
     ]  # fmt: skip
     assert [url for url in good if not is_web_url(url)] == []
     assert [url for url in bad if is_web_url(url)] == []

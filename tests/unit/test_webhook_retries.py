@@ -101,6 +101,8 @@ def test_the_pauses_of_an_address_that_stays_down_grow_to_ten_minutes() -> None:
         (429, "Mon, 02 Mar 2036 01:02:00 GMT", LONGEST_RETRY_AFTER),
         (429, "soon", None),
         (429, "-5", None),
+        (503, "Mon, 02 Mar 2026 01:02:00 +99999999999999999999", None),
+        (503, "Mon, 02 Mar 99999999999999999999 01:02:00 GMT", None),
         (429, "٣", None),
         (429, "", None),
         (500, "30", None),

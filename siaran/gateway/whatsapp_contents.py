@@ -115,7 +115,8 @@ def _read_media(name: str, kind: str, part: Any) -> ReceivedMedia:
     """The file, with all that is needed to download it and nothing else of the message."""
     reference = load_library().contents.Message()
     kept = reference.videoMessage if name == "ptvMessage" else getattr(reference, name)
-    for field in ("URL", "directPath", "mediaKey", "fileSHA256", "fileEncSHA256", "fileLength", "mimetype"):
+    # Not the URL: whoever sends could have it lead anywhere.
+    for field in ("directPath", "mediaKey", "fileSHA256", "fileEncSHA256", "fileLength", "mimetype"):
         if part.HasField(field):
             setattr(kept, field, getattr(part, field))
     file_name = (part.fileName or part.title) if name == "documentMessage" else ""

@@ -41,6 +41,12 @@ _NOT_TRANSMITTED = (
 _TRY_AGAIN = {408, 421, 479}
 """Refusals that pass: 479 is a stale list of the recipient's devices, which is read anew afterwards."""
 
+_BROKEN = re.compile(
+    r"\bhmac\b|hash of|file too short|no url present|unknown media type|didn't find any attachments"
+    r"|does not start with slash|failed to decrypt|length does not match"
+)
+"""What is wrong with a file, or with what its sender says of it, and stays so."""
+
 GONE = {"403", "404", "410"}
 """HTTP answers for files that WhatsApp keeps no more."""
 
@@ -91,7 +97,7 @@ def download_error(said: str) -> TransportError:
     """The error for a file that could not be downloaded."""
     if _status(said) in GONE:
         return Rejected("media_gone", retryable=False, detail=said)
-    if re.search(r"\bhmac\b|hash of|file too short|no url present|unknown media type|didn't find any attachments", said):
+    if _BROKEN.search(said):
         return Rejected("media_broken", retryable=False, detail=said)
     return query_error(said)
 

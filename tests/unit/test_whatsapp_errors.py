@@ -89,6 +89,8 @@ def test_a_failed_upload_never_leaves_an_outcome_open(said: str, error: type[Tra
         ("download failed with status code 503", NotConnected, "not_connected"),
         ("invalid media hmac", Rejected, "media_broken"),
         ("hash of media ciphertext doesn't match", Rejected, "media_broken"),
+        ("media download path does not start with slash: @host/file", Rejected, "media_broken"),
+        ("failed to decrypt file: padding is wrong", Rejected, "media_broken"),
         ("failed to refresh media connections: info query timed out", NotConnected, "not_connected"),
     ],
 )

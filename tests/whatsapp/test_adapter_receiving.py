@@ -1,5 +1,6 @@
 """What contacts and the account's own phone send, as the transport passes it on."""
 
+import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -114,6 +115,27 @@ async def test_a_file_that_whatsapp_has_deleted_is_gone(
     await whatsapp.set_media_status(status=404)
     with pytest.raises(Exception, match=r"^Rejected: download failed with status code 404"):
         await adapter.download(device_id=account.device_id, reference=heard["media"]["reference"])
+
+
+@pytest.mark.parametrize("path", [{}, {"directPath": "@127.0.0.1/secret"}, {"directPath": "/v/unknown"}])
+async def test_a_contact_cannot_name_the_place_that_a_file_is_read_from(
+    whatsapp: WhatsApp, adapter: Adapter, account: Account, contact: str, path: dict[str, str]
+) -> None:
+    asked = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nsecret")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as inside:
+        url = f"http://127.0.0.1:{inside.sockets[0].getsockname()[1]}/secret"
+        content = {"imageMessage": {"URL": url, "mimetype": "image/png", "fileLength": "6", **path}}
+        sent = await whatsapp.send_content(number=account.number, sender=contact, content=content)
+        media = (await hear(adapter, sent))["media"]
+        with pytest.raises(Exception, match=r"^Rejected"):
+            await adapter.download(device_id=account.device_id, reference=media["reference"])
+    assert asked == []
 
 
 @pytest.mark.parametrize(

@@ -135,10 +135,10 @@ class Connections:
                 if state in {DeviceState.ONLINE, DeviceState.CONNECTING}:
                     state = DeviceState.OFFLINE
                 self._postpone(ref.id)
-                await self._news.submit(StateChanged(ref.id, state, self._clock(), error.code))
+                await self._news.submit(StateChanged(ref.id, state, self._clock(), error.code, ref.link_generation))
                 return
         self._attempts.pop(ref.id, None)
-        await self._news.submit(StateChanged(ref.id, DeviceState.ONLINE, self._clock()))
+        await self._news.submit(StateChanged(ref.id, DeviceState.ONLINE, self._clock(), "", ref.link_generation))
         self._changed(ref.id, True)
 
     def _postpone(self, device_id: UUID) -> None:

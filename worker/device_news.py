@@ -58,9 +58,12 @@ _NOTE = text("""
         END,
         host_id = CASE WHEN r.status IN ('banned', 'logged_out') THEN NULL ELSE d.host_id END,
         updated_at = r.at
-    FROM unnest(CAST(:devices AS uuid[]), CAST(:statuses AS text[]), CAST(:details AS text[]), CAST(:times AS timestamptz[]))
-        AS r(device_id, status, detail, at)
+    FROM unnest(
+        CAST(:devices AS uuid[]), CAST(:statuses AS text[]), CAST(:details AS text[]), CAST(:times AS timestamptz[]),
+        CAST(:generations AS int[])
+    ) AS r(device_id, status, detail, at, link_generation)
     WHERE d.id = r.device_id AND d.host_id = :host AND d.deleted_at IS NULL
+        AND d.link_generation = coalesce(r.link_generation, d.link_generation)
     RETURNING d.id, d.user_id, old.status AS before, new.status AS after
 """)
 
@@ -143,6 +146,7 @@ class DeviceNews:
                     "statuses": [STATUSES[last[device].state].value for device in devices],
                     "details": [last[device].detail for device in devices],
                     "times": [last[device].at for device in devices],
+                    "generations": [last[device].link_generation for device in devices],
                 },
             )
             noted = result.all()
@@ -188,6 +192,8 @@ class DeviceNews:
 
 def _merged(before: StateChanged | None, event: StateChanged) -> StateChanged:
     """What is left of two changes that are written together: the later state, with the more telling reason."""
+    if before is not None and (before.link_generation or 0) > (event.link_generation or before.link_generation or 0):
+        return before
     if before is None or before.state is DeviceState.ONLINE or event.detail != NotConnected.code:
         return event
     return replace(event, detail=before.detail or event.detail)

@@ -105,12 +105,16 @@ class ReceiptKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StateChanged:
-    """A device's connection changed; `detail` is a short code such as `dropped` or `ban:3600`."""
+    """A device's connection changed; `detail` is a short code such as `dropped` or `ban:3600`.
+
+    `link_generation` says of which of its links this is news, where that is known: a later one has nothing to do with it.
+    """
 
     device_id: UUID
     state: DeviceState
     at: datetime
     detail: str = ""
+    link_generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

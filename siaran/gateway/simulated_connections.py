@@ -198,7 +198,8 @@ class Connections:
         else:
             connection.returns = connection.returns and state is DeviceState.OFFLINE
             connection.lost.set()
-        self._emit(StateChanged(connection.device.id, state, self._clock(), detail))
+        device = connection.device
+        self._emit(StateChanged(device.id, state, self._clock(), detail, device.link_generation))
 
     def _come_back(self, connection: Connection, until: int = 0) -> None:
         """Bring an interrupted connection back once a drop has ended (ms)."""

@@ -1,62 +1,27 @@
 """What contacts write to devices: who has written when, who has replied, and who asks to be left alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.activity_log import note
-from siaran.auto_replies import Heard, reply_automatically
-from siaran.chat_lines import ID_LENGTH, tidy
+from siaran.auto_replies import reply_automatically
 from siaran.chat_writing import keep_chats
 from siaran.gateway.interface import History, Incoming
+from siaran.heard_messages import HeardMessage, hear, note_heard, read_owners
 from siaran.leaving import leave_on_opt_out, leave_on_reply
 from siaran.ledger.receipts import hold_lanes
 from siaran.models import ONE_OFF, BroadcastMessage
 from siaran.opt_out_words import find_word
-from siaran.phone import read_digits
-from siaran.schedule import local_day
-from siaran.webhook_news import NewMessage, announce_messages, announce_opt_outs
+from siaran.webhook_news import announce_messages, announce_opt_outs
 
 KEPT = timedelta(days=35)
 """WhatsApp holds a message for a device that is away for 30 days."""
 
 FORGOTTEN_AT_ONCE = 10_000
-
-_OWNERS = text("""
-    SELECT d.id, d.user_id, d.phone, d.deleted_at IS NULL AS can_answer, u.country, u.timezone, u.opt_out_words, u.opt_out_reply
-    FROM user_devices d JOIN users u ON u.id = d.user_id
-    WHERE d.id = ANY(CAST(:devices AS uuid[]))
-""")
-
-# The SELECT at the end sees the table as it was before these rows came.
-_NOTE = text("""
-    WITH heard AS MATERIALIZED (
-        SELECT h.*, EXISTS (
-            SELECT FROM broadcast_messages m
-            WHERE m.user_id = h.user_id AND m.recipient_phone = h.sender
-                AND m.status IN ('claimed', 'sent', 'delivered', 'read', 'unknown')
-        ) AS is_reply
-        FROM unnest(
-            CAST(:devices AS uuid[]), CAST(:senders AS text[]), CAST(:whatsapp_ids AS text[]), CAST(:users AS uuid[]),
-            CAST(:days AS date[]), CAST(:times AS timestamptz[])
-        ) AS h(device_id, sender, whatsapp_id, user_id, day, received_at)
-    ), fresh AS (
-        INSERT INTO incoming_messages (device_id, sender, whatsapp_id, user_id, day, is_reply, received_at)
-        SELECT device_id, sender, whatsapp_id, user_id, day, is_reply, received_at FROM heard
-        ORDER BY device_id, sender, whatsapp_id
-        ON CONFLICT DO NOTHING
-        RETURNING device_id, sender, whatsapp_id, day, is_reply
-    )
-    SELECT f.device_id, f.sender, f.whatsapp_id, f.is_reply AND NOT EXISTS (
-        SELECT FROM incoming_messages e
-        WHERE e.device_id = f.device_id AND e.sender = f.sender AND e.day = f.day AND e.is_reply
-    ) AS is_first_reply
-    FROM fresh f
-""")
 
 _TOUCH_LEADS = text("""
     WITH news AS (
@@ -112,50 +77,6 @@ _FORGET = text("""
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class _Owner:
-    """Whose device it is, and what its user has set."""
-
-    user_id: UUID
-    phone: str
-    country: str
-    timezone: str
-    words: tuple[str, ...]
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """A message of a contact, with the phone in the form in which leads have it."""
-
-    device_id: UUID
-    phone: str
-    whatsapp_id: str
-    owner: _Owner
-    text: str
-    at: datetime
-    day: date
-    says_something: bool
-    name: str
-    kind: str
-
-    @property
-    def to_answer(self) -> Heard:
-        """What an automatic reply has to know of it."""
-        return Heard(self.owner.user_id, self.device_id, self.phone, self.at)
-
-    @property
-    def news(self) -> NewMessage:
-        """What webhooks are told of it."""
-        user_id = self.owner.user_id
-        return NewMessage(user_id, self.device_id, self.phone, self.text, self.at, self.whatsapp_id, self.name, self.kind)
-
-    @property
-    def key(self) -> tuple[UUID, str, str]:
-        """What tells it from every other message."""
-        return self.device_id, self.phone, self.whatsapp_id
-
-
 async def take_in(
     session: AsyncSession,
     events: Sequence[Incoming | History],
@@ -173,12 +94,12 @@ async def take_in(
     Only personal chats count, and neither the account's own messages nor its history ever do. With `store_chats` all of it is
     kept in the chats. Webhooks are told, `webhook_defaults` for users who have none. Returns the devices whose lanes to wake.
     """
-    owners = await _read_owners(session, {event.device_id for event in events})
+    owners = await read_owners(session, {event.device_id for event in events})
     incoming = [event for event in events if isinstance(event, Incoming)]
     if store_chats:
         await _hold_writing_lanes(session, incoming)
-    heard = {message.key: message for event in incoming if (message := _hear(event, owners, now)) is not None}
-    fresh, replies = await _note(session, heard)
+    heard = {message.key: message for event in incoming if (message := hear(event, owners, now)) is not None}
+    fresh, replies = await note_heard(session, heard)
     woken = await _heed(session, fresh, now)
     to_answer = [message.to_answer for message in fresh if message.says_something]
     woken |= await reply_automatically(session, to_answer, auto_reply, now)
@@ -197,7 +118,7 @@ async def _hold_writing_lanes(session: AsyncSession, incoming: Iterable[Incoming
         await hold_lanes(session, devices)
 
 
-async def _heed(session: AsyncSession, fresh: Sequence[_Heard], now: datetime) -> set[UUID]:
+async def _heed(session: AsyncSession, fresh: Sequence[HeardMessage], now: datetime) -> set[UUID]:
     """What follows from messages that are new; returns the devices whose lanes to wake."""
     if not fresh:
         return set()
@@ -214,7 +135,7 @@ async def _heed(session: AsyncSession, fresh: Sequence[_Heard], now: datetime) -
     return woken
 
 
-async def _count_replies(session: AsyncSession, replies: Sequence[_Heard]) -> None:
+async def _count_replies(session: AsyncSession, replies: Sequence[HeardMessage]) -> None:
     if replies:
         await session.execute(
             _COUNT_REPLIES,
@@ -235,80 +156,14 @@ async def forget_incoming(session: AsyncSession, now: datetime) -> None:
         await session.execute(forget, {"before": now - KEPT, "most": FORGOTTEN_AT_ONCE})
 
 
-async def _read_owners(session: AsyncSession, device_ids: set[UUID]) -> dict[UUID, _Owner]:
-    rows = await session.execute(_OWNERS, {"devices": sorted(device_ids)})
-    return {
-        row.id: _Owner(
-            user_id=row.user_id,
-            phone=row.phone,
-            country=row.country,
-            timezone=row.timezone,
-            words=tuple(row.opt_out_words),
-            answer=row.opt_out_reply if row.can_answer else "",
-        )
-        for row in rows
-    }
-
-
-def _hear(event: Incoming, owners: Mapping[UUID, _Owner], now: datetime) -> _Heard | None:
-    """The message of a contact in an event; None for what is no such thing."""
-    owner = owners.get(event.device_id)
-    if owner is None or event.from_me or not event.is_personal:
-        return None
-    phone = read_digits(event.sender, owner.country)
-    if phone is None or phone == owner.phone:
-        return None
-    at = min(event.at, now)
-    # A message that cannot be written would be tried for ever.
-    whatsapp_id = tidy(event.whatsapp_id, ID_LENGTH)
-    return _Heard(
-        event.device_id,
-        phone,
-        whatsapp_id,
-        owner,
-        event.text,
-        at,
-        local_day(at, owner.timezone),
-        says_something=bool(event.text.strip() or event.media),
-        name=event.sender_name,
-        kind=event.media.kind if event.media else "text",
-    )
-
-
-async def _note(session: AsyncSession, heard: Mapping[tuple[UUID, str, str], _Heard]) -> tuple[list[_Heard], list[_Heard]]:
-    """The messages that are new, and those among them that are their contact's first reply of the day."""
-    if not heard:
-        return [], []
-    messages = list(heard.values())
-    rows = await session.execute(
-        _NOTE,
-        {
-            "devices": [message.device_id for message in messages],
-            "senders": [message.phone for message in messages],
-            "whatsapp_ids": [message.whatsapp_id for message in messages],
-            "users": [message.owner.user_id for message in messages],
-            "days": [message.day for message in messages],
-            "times": [message.at for message in messages],
-        },
-    )
-    fresh: list[_Heard] = []
-    replies: dict[tuple[UUID, str, date], _Heard] = {}
-    for row in rows:
-        message = heard[row.device_id, row.sender, row.whatsapp_id]
-        fresh.append(message)
-        if row.is_first_reply:
-            replies[message.device_id, message.phone, message.day] = message
-    return fresh, list(replies.values())
-
-
-async def _leave_sequences(session: AsyncSession, fresh: Sequence[_Heard], now: datetime) -> None:
+async def _leave_sequences(session: AsyncSession, fresh: Sequence[HeardMessage], now: datetime) -> None:
     """Take who has written, or asked to be left alone, out of the sequences that heed it."""
     asked = [message for message in fresh if find_word(message.text, message.owner.words) is not None]
     await leave_on_opt_out(session, [(message.owner.user_id, message.phone) for message in asked], now)
     await leave_on_reply(session, [(message.owner.user_id, message.phone) for message in fresh], now)
 
 
-async def _suppress(session: AsyncSession, fresh: Sequence[_Heard], now: datetime) -> set[UUID]:
+async def _suppress(session: AsyncSession, fresh: Sequence[HeardMessage], now: datetime) -> set[UUID]:
     """Suppress who asks for it and queue the confirmations; returns the devices that have one to send."""
     asked = [(message, word) for message in fresh if (word := find_word(message.text, message.owner.words)) is not None]
     if not asked:

@@ -207,13 +207,17 @@ class Host:
         """Begin nothing more, bring to an end and record what is under way."""
         await asyncio.gather(self._connections.close(), self._news.end())
         await asyncio.gather(self._sends.drain(), self._queues.close(), self._reads.close())
-        await asyncio.gather(self._claims.close(), self._records.close(), self._intake.close())
-        await self._news.close()
+        await asyncio.gather(self._claims.close(), self._records.close())
+        await self._write_down()
 
     async def _close(self, intake: asyncio.Task[None]) -> None:
         """End the connections, and write down the last that they report: WhatsApp may count it as taken."""
         await self._transport.close()
         await asyncio.wait({intake})
+        await self._write_down()
+
+    async def _write_down(self) -> None:
+        """Write what the connections have reported so far, and announce it."""
         await self._intake.close()
         await self._news.close()
         if self._chats is not None:

@@ -3,11 +3,12 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, BeforeValidator, Field
 
 from api.auth import UserDep
 from api.context import ContextDep
+from api.csrf import refuse_cross_site
 from api.envelope import Envelope, success
 from api.sending import number_checks
 from siaran.devices import get_device
@@ -25,7 +26,11 @@ class NumberView(BaseModel):
     device_id: UUID = Field(description="The device that was asked, or would have been: answers are remembered for a while.")
 
 
-@router.get("/user/check", responses={429: {"description": f"Above {A_MINUTE} questions a minute of one device."}})
+@router.get(
+    "/user/check",
+    dependencies=[Depends(refuse_cross_site)],
+    responses={429: {"description": f"Above {A_MINUTE} questions a minute of one device."}},
+)
 async def check_number(
     user: UserDep,
     context: ContextDep,

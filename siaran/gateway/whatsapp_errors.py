@@ -99,6 +99,8 @@ def download_error(said: str) -> TransportError:
         return Rejected("media_gone", retryable=False, detail=said)
     if _BROKEN.search(said):
         return Rejected("media_broken", retryable=False, detail=said)
+    if _status(said) is not None:
+        return Rejected("media_unavailable", retryable=True, detail=said)
     return query_error(said)
 
 

@@ -15,6 +15,7 @@ from siaran.pairings import cancel_pairing
 from siaran.tenancy import get_owned, select_owned, update_owned
 from siaran.unlinkings import want_unlinking
 from siaran.warm_up import DAILY_STEP, FIRST_DAY, WarmUpChange
+from siaran.webhook_news import announce_end_of_link
 
 NAME_LENGTH = 100
 MOST_MESSAGES = 1_000_000
@@ -157,6 +158,8 @@ async def delete_device(
     device = await get_device(session, user_id, device_id, lock=True)
     await cancel_pairing(session, user_id, device_id, now)
     await want_unlinking(session, device)
+    if device.jid is not None:
+        await announce_end_of_link(session, device, device.status, now)
     device.deleted_at = now
     note_device(session, user_id, device.id, "removed")
     device.is_active = False

@@ -19,6 +19,7 @@ from siaran.linking_rows import refuse_second_device, unlinked_device, write_lin
 from siaran.models import Device, DeviceStatus, TransportKind
 from siaran.pairings import cancel_pairing
 from siaran.unlinkings import want_unlinking
+from siaran.webhook_news import announce_end_of_link
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +91,14 @@ async def log_out(
     await cancel_pairing(session, user_id, device_id, now)
     if device.jid is not None:
         await _end_link_of(session, network, device)
+        before = device.status
         device.jid = None
         device.status = DeviceStatus.LOGGED_OUT
         # What its host still has to report is about the old link, and must not be noted on a new one.
         device.host_id = None
         device.offline_since_at = device.offline_since_at or now
         note_device(session, user_id, device.id, "logged_out")
+        await announce_end_of_link(session, device, before, now)
         await session.flush()
         await session.refresh(device)
     return device

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from siaran.models import Campaign, DeviceStatus
+from siaran.models import Campaign, Device, DeviceStatus
 from siaran.webhook_events import Announcement, WebhookEvent, announce, find_subscribers, moment
 
 
@@ -126,6 +126,18 @@ async def announce_devices(session: AsyncSession, changed: Iterable[Row[Any]], t
         if row.after not in {row.before, DeviceStatus.CONNECTING}
     ]
     await announce(session, news)
+
+
+async def announce_end_of_link(session: AsyncSession, device: Device, before: DeviceStatus, now: datetime) -> None:
+    """Tell that a device was logged out, or deleted, by its user."""
+    data = {
+        "deviceId": str(device.id),
+        "status": DeviceStatus.LOGGED_OUT.value,
+        "before": DeviceStatus(before).value,
+        "timestamp": moment(now),
+    }
+    if before != DeviceStatus.LOGGED_OUT:
+        await announce(session, [Announcement(device.user_id, WebhookEvent.DEVICE_STATUS, data)])
 
 
 async def announce_opt_outs(

@@ -23,6 +23,8 @@ from siaran.linking import end_link
 from siaran.models import Device, DeviceStatus, TransportKind
 from siaran.user_settings import waiting_lanes
 from siaran.warm_up import DAILY_STEP, FIRST_DAY, WarmUpChange, daily_cap, ends_at
+from siaran.webhook_events import targets_told
+from siaran.webhook_signals import nudge_webhooks
 
 log = structlog.get_logger()
 router = APIRouter(tags=["devices"])
@@ -222,6 +224,7 @@ async def delete_device(device_id: UUID, user: UserDep, context: ContextDep) -> 
     """Delete a device for good: it is logged out, what it has not sent moves to one's other devices, its history stays."""
     async with context.sessions.begin() as session:
         device = await devices.delete_device(session, user.id, device_id, context.clock(), context.settings.failover_after)
+    nudge_webhooks(context.temporal, targets_told(session))
     if device.transport is TransportKind.SIMULATED:
         await _log_out_deleted(context, device_id)
     await wake_lanes(context.sessions, context.temporal, context.redis, [device_id])

@@ -25,6 +25,8 @@ from siaran.lanes import wake_lanes
 from siaran.linking_codes import LinkingCode
 from siaran.models import Device, DeviceStatus
 from siaran.phone import normalise_phone
+from siaran.webhook_events import targets_told
+from siaran.webhook_signals import nudge_webhooks
 
 log = structlog.get_logger()
 router = APIRouter(tags=["linking"])
@@ -250,6 +252,7 @@ async def log_out_device(
     """End a device's link; what it has not sent moves to one's other devices. WhatsApp is told within a minute."""
     async with context.sessions.begin() as session:
         device = await linking.log_out(session, network, user.id, device_id, context.clock())
+    nudge_webhooks(context.temporal, targets_told(session))
     await wake_lanes(context.sessions, context.temporal, context.redis, [device_id])
     return success(DeviceLine.of(device), "Device logged out")
 

@@ -15,9 +15,11 @@ from temporalio.testing import ActivityEnvironment
 from activities.campaigns import CampaignActivities
 from activities.resources import Resources
 from siaran.contracts import CampaignInput
+from siaran.devices import delete_device
 from siaran.gateway.interface import DeviceState, Incoming, ReceiptKind, ReceivedMedia, StateChanged
 from siaran.incoming import take_in
-from siaran.models import MessageStatus, User, Webhook, WebhookDelivery
+from siaran.linking import log_out
+from siaran.models import MessageStatus, TransportKind, User, Webhook, WebhookDelivery
 from siaran.opt_outs import add_opt_outs
 from siaran.webhook_events import WebhookEvent, default_target
 from siaran.webhooks import WebhookChanges, add_webhook
@@ -243,6 +245,23 @@ async def test_devices_are_told_when_they_go_away_and_come_back(ears: Ears, temp
         ("online", "banned"),
     ]
     assert (await ears.heard())[0]["data"]["timestamp"] == "2026-03-02T01:00:01.000Z"
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+async def test_a_device_that_its_user_logs_out_or_deletes_is_told_once(ears: Ears, is_deleted: bool) -> None:
+    await ears.subscribe(WebhookEvent.DEVICE_STATUS)
+    device = await ears.ledger.device(transport=TransportKind.WHATSAPP)
+
+    for _ in range(2 - is_deleted):
+        async with ears.ledger.sessions.begin() as session:
+            if is_deleted:
+                await delete_device(session, device.user_id, device.id, NOW, timedelta(minutes=1))
+            else:
+                await log_out(session, None, device.user_id, device.id, NOW)
+
+    assert [body["data"] for body in await ears.heard()] == [
+        {"deviceId": str(device.id), "status": "logged_out", "before": "online", "timestamp": AT}
+    ]
 
 
 async def test_nobody_hears_of_another_user_s_things(ears: Ears) -> None:

@@ -70,7 +70,7 @@ class _Child:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class Group:
     """Devices of a host that is gone, which get a host of their own again once it is time."""
 
     devices: list[UUID]
@@ -92,7 +92,7 @@ class Fleet:
         self._is_real = transport is TransportKind.WHATSAPP
         self._capacity = settings.host_capacity if self._is_real else settings.simulated_host_capacity
         self._children: dict[int, _Child] = {}
-        self._groups: list[_Group] = []
+        self._groups: list[Group] = []
         self._quick_deaths = 0
         self._wait_until = 0.0
 
@@ -141,7 +141,7 @@ class Fleet:
             now = asyncio.get_running_loop().time()
             lived = now - child.started_at
             if self._is_real:
-                self._groups += _regroup(child, devices, now, lived, has_crashed=code != RENEW)
+                self._groups += regroup(devices, now, lived, child.quick_deaths, has_crashed=code != RENEW)
             else:
                 self._quick_deaths = 0 if lived > HEALTHY_SECONDS else self._quick_deaths + 1
                 self._wait_until = now + _back_off(self._quick_deaths)
@@ -247,19 +247,20 @@ def _back_off(quick_deaths: int) -> float:
     return min(0.25 * 2 ** (quick_deaths - 1), BACK_OFF_LIMIT_SECONDS) if quick_deaths else 0.0
 
 
-def _regroup(child: _Child, devices: list[UUID], now: float, lived: float, *, has_crashed: bool) -> list[_Group]:
+def regroup(devices: list[UUID], now: float, lived: float, quick_deaths: int, *, has_crashed: bool) -> list[Group]:
     """How the devices of a host that is gone are placed again: together, at once if it only wanted to be renewed.
 
-    After a quick crash they are halved: if one of them brings its host down each time, it is soon alone with that.
+    Where quick crashes follow each other they are halved: if one of them brings its host down each time, it is soon alone.
     """
+    if not devices:
+        return []
     if not has_crashed:
-        return [_Group(devices, now if lived > YOUNG_SECONDS else now + YOUNG_SECONDS)]
+        return [Group(devices, now if lived > YOUNG_SECONDS else now + YOUNG_SECONDS)]
     if lived > HEALTHY_SECONDS:
-        return [_Group(devices, now)]
-    ready_at, deaths = now + _back_off(child.quick_deaths + 1), child.quick_deaths + 1
-    middle = (len(devices) + 1) // 2
-    halves = [devices[:middle], devices[middle:]] if child.quick_deaths else [devices]
-    return [_Group(half, ready_at, deaths) for half in halves if half]
+        return [Group(devices, now)]
+    middle = (len(devices) + 1) // 2 if quick_deaths else len(devices)
+    ready_at = now + _back_off(quick_deaths + 1)
+    return [Group(half, ready_at, quick_deaths + 1) for half in (devices[:middle], devices[middle:]) if half]
 
 
 @asynccontextmanager

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
@@ -24,6 +25,14 @@ class FixedTransport(SimulatedTransport):
     """The simulated network under the rule of the real client: all devices are connected before any is used."""
 
     connects_while_serving = False
+
+    def __init__(self, network_url: str) -> None:
+        super().__init__(network_url)
+        self.frozen: dict[UUID, datetime] = {}
+
+    def frozen_since(self, device_id: UUID) -> datetime | None:
+        """What a test says: nothing on the simulated network is ever silent by itself."""
+        return self.frozen.get(device_id)
 
 
 class RunningHost:
@@ -109,6 +118,7 @@ StartHost = Callable[[], AbstractAsyncContextManager["FixedHost"]]
 class FixedHost(RunningHost):
     """A host that cannot connect devices while it serves; `run` ends when it wants to be renewed."""
 
+    transport: FixedTransport
     run: "asyncio.Task[None]"
 
     async def renewed(self) -> str:
@@ -134,14 +144,14 @@ async def fixed_host(
     ledger = Ledger(sessions)
     await ledger.open()
 
-    def make() -> Host:
+    def make(transport: FixedTransport) -> Host:
         return Host(
             ledger.host.id,
             settings=settings,
             sessions=sessions,
             redis=redis,
             client=temporal_client,
-            transport=FixedTransport(network_url),
+            transport=transport,
             clock=system_clock,
         )
 
@@ -150,8 +160,9 @@ async def fixed_host(
 
         @asynccontextmanager
         async def start() -> AsyncIterator[FixedHost]:
-            host, stop = make(), asyncio.Event()
-            running = FixedHost(ledger, network, host, host._transport)  # type: ignore[arg-type]  # made above
+            transport, stop = FixedTransport(network_url), asyncio.Event()
+            host = make(transport)
+            running = FixedHost(ledger, network, host, transport)
             running.run = asyncio.create_task(host.run(stop))
             try:
                 yield running
@@ -159,4 +170,5 @@ async def fixed_host(
                 stop.set()
                 await running.run
 
-        yield RunningHost(ledger, network, make(), FixedTransport(network_url)), start
+        idle = FixedTransport(network_url)
+        yield RunningHost(ledger, network, make(idle), idle), start

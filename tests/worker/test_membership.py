@@ -129,6 +129,30 @@ async def test_a_device_that_comes_back_by_itself_renews_nothing(fixed_host: Fix
         assert not host.host.renewal.is_asked
 
 
+async def test_a_frozen_device_is_shown_offline_until_it_answers_again(fixed_host: Fixed) -> None:
+    house, start = fixed_host
+    device = await house.add_device()
+    async with start() as host:
+        await host.reach(device, DeviceStatus.ONLINE)
+        host.transport.frozen[device.id] = system_clock()
+        assert (await host.reach(device, DeviceStatus.OFFLINE)).last_error == "frozen"
+
+        del host.transport.frozen[device.id]
+        await host.reach(device, DeviceStatus.ONLINE)
+        assert not host.host.renewal.is_asked
+
+
+async def test_a_device_that_stays_frozen_renews_its_host(fixed_host: Fixed, monkeypatch: pytest.MonkeyPatch) -> None:
+    house, start = fixed_host
+    monkeypatch.setattr(membership, "DROPPED_PAUSE", timedelta(seconds=0.5))
+    device, other = await house.add_device(), await house.add_device()
+    async with start() as host:
+        for one in (device, other):
+            await host.reach(one, DeviceStatus.ONLINE)
+        host.transport.frozen[device.id] = system_clock()
+        assert await host.renewed() == "reconnect"
+
+
 async def test_somebody_who_asks_for_a_device_waits_for_a_young_host_with_others_online(
     fixed_host: Fixed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,7 @@ STAGGER_SECONDS = 2.0
 """How long after a host of real accounts the next one is started, as after a restart of the whole server."""
 
 BACK_OFF_LIMIT_SECONDS = 30.0
-STOP_SECONDS = 100.0
+STOP_SECONDS = 112.0
 LONGEST_SEND = timedelta(seconds=90)
 """How long after its lease a foreign host may still be busy with a send that it began in time."""
 

@@ -27,7 +27,6 @@ from siaran.chat_notices import ChatNotices
 from siaran.clock import Clock, system_clock
 from siaran.db import SessionMaker, open_database
 from siaran.gateway.interface import Transport
-from siaran.gateway.simulated import SimulatedTransport
 from siaran.ledger.claims import Claim, ClaimRequest, FencedError, claim_messages
 from siaran.ledger.group_commit import OUTAGES, GroupCommit
 from siaran.ledger.records import Record, record_outcomes
@@ -49,6 +48,7 @@ from worker.lease import LeaseLost, end_host, keep_lease, renew_lease
 from worker.membership import Membership
 from worker.queues import DeviceQueues
 from worker.renewal import RENEW, Renewal
+from worker.transports import open_transport
 
 log = structlog.get_logger()
 
@@ -59,8 +59,11 @@ LOST = 3
 DRAIN_SECONDS = 95.0
 """How long a host that is told to stop waits for sends under way: the longest send, and a little."""
 
-CLOSE_SECONDS = 25.0
+CLOSE_SECONDS = 10.0
 """How long it then waits for its connections to end in good order; they end with the process anyway."""
+
+LAST_SECONDS = 5.0
+"""How long what they reported last may take to be written."""
 
 
 class Host:
@@ -180,7 +183,7 @@ class Host:
             serving.cancel()  # before its devices are gone: it would connect them again
             await asyncio.wait({serving})
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._close(intake), CLOSE_SECONDS)
+                await asyncio.wait_for(self._close(intake), CLOSE_SECONDS + LAST_SECONDS)
             for task in [*tasks, *ends]:
                 task.cancel()
             await asyncio.gather(*tasks, *ends, return_exceptions=True)
@@ -212,8 +215,9 @@ class Host:
 
     async def _close(self, intake: asyncio.Task[None]) -> None:
         """End the connections, and write down the last that they report: WhatsApp may count it as taken."""
-        await self._transport.close()
-        await asyncio.wait({intake})
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._transport.close(), CLOSE_SECONDS)
+        await asyncio.wait({intake}, timeout=1)
         await self._write_down()
 
     async def _write_down(self) -> None:
@@ -247,23 +251,6 @@ class Host:
         for status, count in Counter(record.status for record in records).items():
             count_messages(status.value, count)
         return [None] * len(records)
-
-
-def open_transport(settings: Settings, clock: Clock, kind: TransportKind) -> Transport:
-    """The transport of this process; raises `ValueError` when the simulated network is not configured."""
-    if kind is TransportKind.WHATSAPP:
-        # Imported here alone: the library starts threads of its own and takes 50 MB.
-        from siaran.gateway.whatsapp import WhatsAppTransport  # noqa: PLC0415
-
-        return WhatsAppTransport(
-            settings.session_folder,
-            clock=clock,
-            app_os=settings.app_os,
-            connect_pause_seconds=settings.connect_pause_seconds,
-        )
-    if settings.network_url is None:
-        raise ValueError("no simulated network: set SIARAN_NETWORK_URL or start the embedded stack with `siaran up`")
-    return SimulatedTransport(settings.network_url.get_secret_value(), clock=clock)
 
 
 async def run_host(

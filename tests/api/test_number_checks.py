@@ -67,8 +67,8 @@ async def device(
     reads = HostReads(host_id, client=temporal_client, transport=transport, redis=redis)
     answering = asyncio.create_task(reads.run())
     yield device_id
-    answering.cancel()
-    await asyncio.gather(answering, return_exceptions=True)
+    await reads.close()
+    await answering
     await transport.close()
 
 

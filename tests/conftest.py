@@ -22,7 +22,7 @@ from tests.servers import TestServers
 HEAVY = ("embedded", "faults")
 """Folders of tests that start stacks of their own: two of those at once would only wait for each other."""
 
-LONG = (*HEAVY, "properties")
+LONG = (*HEAVY, "properties", "whatsapp")
 """Folders of tests that take many seconds each."""
 
 

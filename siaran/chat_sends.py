@@ -13,8 +13,8 @@ Attempt = tuple[int, int]
 Tick = tuple[UUID, str, str, datetime]
 """A receipt: device, WhatsApp's id of the message, kind, time."""
 
-# Chats are locked first, in their order, like everywhere: counting them makes it so. WhatsApp's times are whole seconds: an answer within the same one is
-# not to stand before its question. Nobody has looked at the chat, so what is unread stays so.
+# Chats are locked first, in their order, like everywhere: counting them makes it so. WhatsApp's times are whole seconds: an
+# answer within the same one is not to stand before its question. Nobody has looked at the chat, so what is unread stays so.
 _SHOW = text("""
     WITH said AS MATERIALIZED (
         SELECT a.device_id, a.user_id, m.recipient_phone, a.whatsapp_id, a.content, a.media_url,

@@ -45,9 +45,7 @@ def change(
     auto_reply: Annotated[
         str | None, typer.Option(help="Sent to who writes to you; empty for nothing, `default` for the installation's.")
     ] = None,
-    auto_reply_minutes: Annotated[
-        int | None, typer.Option(help="None again to the same contact for so many minutes.")
-    ] = None,
+    auto_reply_minutes: Annotated[int | None, typer.Option(help="None again to the same contact for so many minutes.")] = None,
     as_json: Json = False,
 ) -> None:
     """Change some settings; the others stay."""

@@ -77,6 +77,7 @@ class WhatsAppTransport:
         self._arrived: asyncio.Queue[tuple[Client, Any] | None] = asyncio.Queue()
         self._events: asyncio.Queue[TransportEvent | None] = asyncio.Queue()
         self._reading: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     async def open(self) -> None:
         """Load the library, give the event loop threads enough for its calls, and the process no standard output any more."""
@@ -87,8 +88,10 @@ class WhatsAppTransport:
 
     async def close(self) -> None:
         """Disconnect what can be disconnected in a few seconds, pass on what has come in, and end `events()`."""
+        self._is_closing = True
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
+                await self._gate.until_free()  # a connection that is just being made is ended, too
                 for client in [*self._clients.values(), *self._let_go]:
                     await self._hang_up(client)
         except TimeoutError:
@@ -116,6 +119,8 @@ class WhatsAppTransport:
         Raises `RuntimeError` while other devices are used.
         """
         async with self._gate.connecting(self._pause if self._clients else 0.0):
+            if self._is_closing:
+                raise NotConnected("closing")
             client = self._client_for(device)
             if client.connection is None or client.is_over:
                 await self._check_session(client)
@@ -152,7 +157,7 @@ class WhatsAppTransport:
 
         While an earlier send of the device has not ended in the library, whatever became of its caller, raises `NotConnected`.
         """
-        return await transmit(self._online(device_id), self._uploads, to, body, key, clock=self._clock)
+        return await transmit(self._held(device_id), self._uploads, to, body, key, clock=self._clock)
 
     async def find_attempt(self, device_id: UUID, to: str, key: bytes, link_generation: int) -> Attempt:  # noqa: ARG002 - the key alone finds it
         """What the session file of that generation knows of an attempt; works without a connection.
@@ -194,9 +199,7 @@ class WhatsAppTransport:
 
         Reports nothing.
         """
-        client = self._clients.get(device_id)
-        if client is None:
-            raise NotConnected("this process does not hold the device")
+        client = self._held(device_id)
         if client.state is not DeviceState.LOGGED_OUT:
             try:
                 await client.ask(lambda library: library.logout(), LOG_OUT_SECONDS)
@@ -208,10 +211,14 @@ class WhatsAppTransport:
         client.end(DeviceState.LOGGED_OUT, "logged_out")
         session_files.remove_session(self._folder, device_id, client.device.link_generation)
 
-    def _online(self, device_id: UUID) -> Client:
+    def _held(self, device_id: UUID) -> Client:
         client = self._clients.get(device_id)
         if client is None:
             raise NotConnected("this process does not hold the device")
+        return client
+
+    def _online(self, device_id: UUID) -> Client:
+        client = self._held(device_id)
         client.check_online()
         return client
 
@@ -252,6 +259,7 @@ class WhatsAppTransport:
         if client.connection is None or client.connection.done() or client.is_over:
             return
         client.let_go()
+        await self._gate.until_free()
         try:
             await client.ask(lambda library: library.disconnect(), DISCONNECT_SECONDS)
         except (TransportError, load_library().error) as error:

@@ -21,7 +21,7 @@ from siaran.gateway.interface import (
     StateChanged,
     TransportError,
 )
-from siaran.gateway.session_files import linked_jid
+from siaran.gateway.session_files import read_session
 from siaran.gateway.whatsapp_gate import Gate
 from siaran.gateway.whatsapp_library import load_library, open_client
 
@@ -68,6 +68,8 @@ class Client:
         self.is_let_go = False
         self.frozen_at: datetime | None = None
         self.sending: Sending | None = None
+        self.changes = 0
+        """How often the connection has been interrupted or made."""
         self.connection: asyncio.Task[None] | None = None
         self._path = path
         self._app_os = app_os
@@ -162,7 +164,8 @@ class Client:
                 async with asyncio.timeout(min(left, LOOK_SECONDS)):
                     await self._settled.wait()
             except TimeoutError:
-                if await linked_jid(self._path) is None:
+                contents = await read_session(self._path)
+                if contents is not None and not contents.jids:  # a file that is away says nothing
                     self.end(DeviceState.LOGGED_OUT, "logged_out")
 
     def _note_end(self, connection: "asyncio.Task[None]") -> None:
@@ -225,12 +228,14 @@ class Client:
         return guarded
 
     def _note_connected(self, _event: Any) -> None:
+        self.changes += 1
         if not self.is_over:
             self.frozen_at = None
             self._enter(DeviceState.ONLINE, "")
 
     def _note_interruption(self, detail: str) -> Callable[[Any], None]:
         def note(_event: Any) -> None:
+            self.changes += 1
             if not self.is_over:
                 self.frozen_at = None
                 self._enter(DeviceState.OFFLINE, detail)

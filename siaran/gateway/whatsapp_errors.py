@@ -51,13 +51,14 @@ GONE = {"403", "404", "410"}
 """HTTP answers for files that WhatsApp keeps no more."""
 
 
-def send_error(said: str) -> TransportError:
-    """The error for what the library said about a send that failed.
+def send_error(said: str, *, is_repeated: bool = False) -> TransportError:
+    """The error for what the library said about a send that failed, perhaps of a message that it had transmitted twice.
 
     `NO_LID` is not among them: that takes a further question.
     """
     if refused := _REFUSED.search(said):
-        return refusal(int(refused[1]), said)
+        # The library repeats a message on a new connection. What is refused then may have been taken the first time.
+        return OutcomeUnknown(said) if is_repeated else refusal(int(refused[1]), said)
     if _UNLINKED.search(said):
         return LoggedOut(said)
     if said.startswith(_NOT_TRANSMITTED):

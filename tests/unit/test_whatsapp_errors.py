@@ -60,6 +60,11 @@ def test_whatever_may_have_gone_out_leaves_its_outcome_open(said: str) -> None:
     assert type(send_error(said)) is OutcomeUnknown
 
 
+@pytest.mark.parametrize("code", [429, 463, 479, 500])
+def test_a_refused_repetition_says_nothing_of_the_first_transmission(code: int) -> None:
+    assert type(send_error(f"server returned error {code}", is_repeated=True)) is OutcomeUnknown
+
+
 @pytest.mark.parametrize(("code", "is_retryable"), [(400, False), (415, False), (479, True), (500, True), (503, True)])
 def test_refusals_that_pass_can_be_tried_again(code: int, is_retryable: bool) -> None:
     failure = send_error(f"server returned error {code}")

@@ -14,7 +14,7 @@ from tests.whatsapp_server.harness import WhatsApp
 
 pytestmark = pytest.mark.whatsapp
 
-ACCOUNTS = 10
+ACCOUNTS = 11
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +99,10 @@ async def test_a_refused_login_ends_the_connection_for_good(
     await adapter.wait_for_state(account, state, detail)
     assert await adapter.is_over(device_id=account.device_id)
     await whatsapp.allow_logins(number=account.number)
-    with pytest.raises(Refused, match=rf"^{error}: "):
+    with pytest.raises(Refused, match=r"^NotConnected: "):  # whatever has become of it, nothing was transmitted
         await send(adapter, account, contact, "refused")
+    with pytest.raises(Refused, match=rf"^{error}: "):
+        await adapter.is_on_whatsapp(device_id=account.device_id, phones=[contact])
     assert await whatsapp.record(account.number) == []
     assert await adapter.state(device_id=account.device_id) == state
 
@@ -115,9 +117,22 @@ async def test_a_device_removed_during_a_send_leaves_its_outcome_open(
     with pytest.raises(Refused, match=r"^OutcomeUnknown"):
         await sending
     await adapter.wait_for_state(account, "logged_out", "logged_out")
-    with pytest.raises(Refused, match=r"^LoggedOut"):
+    with pytest.raises(Refused, match=r"^NotConnected"):
         await send(adapter, account, contact, "after")
     assert [seen.text for seen in await whatsapp.record(account.number)] == ["in flight"]
+
+
+async def test_a_refusal_of_a_message_that_was_repeated_leaves_its_outcome_open(
+    whatsapp: WhatsApp, adapter: Adapter, account: Account, contact: str
+) -> None:
+    await whatsapp.answer_messages(answer="refuse", code=429, number=account.number, times=1)
+    await whatsapp.answer_messages(answer="drop", number=account.number, times=1)
+    with pytest.raises(Refused, match=r"^OutcomeUnknown"):
+        await send(adapter, account, contact, "twice")
+    first, second = await whatsapp.record(account.number)
+    assert (first.answer, second.answer, first.id) == ("drop", "refuse:429", second.id)
+    attempt = await adapter.find_attempt(device_id=account.device_id, key=key_of(f"{contact} twice"))
+    assert attempt == ["attempted", first.id]
 
 
 async def test_a_device_that_was_let_go_of_sends_nothing_and_is_still_heard(
@@ -213,6 +228,23 @@ async def test_a_silent_server_delays_a_device_and_stops_no_other(whatsapp: What
     assert {seen.text for seen in await whatsapp.record() if seen.recipient == contact} == {"meanwhile", "at last"}
 
 
+async def test_a_session_file_that_is_away_for_a_moment_is_no_log_out(whatsapp: WhatsApp) -> None:
+    with TemporaryDirectory(prefix="siaran-") as folder:
+        [account] = await link_accounts(whatsapp, Path(folder), 1)
+        adapter = await start_adapter(whatsapp, Path(folder))
+        try:
+            await whatsapp.freeze(number=account.number)
+            connecting = asyncio.create_task(adapter.connect(device_id=account.device_id, jid=account.jid))
+            await asyncio.sleep(1)
+            session = account.session(Path(folder))
+            session.rename(session.with_name("away"))
+            with pytest.raises(Refused, match=r"^NotConnected"):
+                await connecting
+            assert await adapter.state(device_id=account.device_id) == "connecting"
+        finally:
+            await adapter.kill()
+
+
 async def test_a_frozen_connection_is_told_and_comes_back(whatsapp: WhatsApp, contact: str) -> None:
     with TemporaryDirectory(prefix="siaran-") as folder:
         async with run_adapter(whatsapp, Path(folder), 1) as (adapter, [account]):
@@ -239,3 +271,30 @@ async def test_closing_passes_on_what_has_come_in_and_ends(whatsapp: WhatsApp, c
             assert [event["text"] for event in events if event["type"] == "Incoming"] == ["last words"] * 2
             online = (await whatsapp.status())["online"]
             assert not {account.number for account in accounts} & set(online)
+
+
+async def test_closing_ends_also_the_connection_that_is_just_being_made(whatsapp: WhatsApp) -> None:
+    with TemporaryDirectory(prefix="siaran-") as folder:
+        accounts = await link_accounts(whatsapp, Path(folder), 3)
+        first, second, third = accounts
+        adapter = await start_adapter(whatsapp, Path(folder))
+        try:
+            await adapter.connect(device_id=first.device_id, jid=first.jid)
+            await whatsapp.freeze(number=second.number)
+            connecting = [
+                asyncio.create_task(adapter.connect(device_id=account.device_id, jid=account.jid))
+                for account in (second, third)
+            ]
+            await asyncio.sleep(1)
+            closing = asyncio.create_task(adapter.close())
+            await asyncio.sleep(1)
+            await whatsapp.thaw(number=second.number)
+            async with asyncio.timeout(12):
+                await closing
+            outcomes = await asyncio.gather(*connecting, return_exceptions=True)
+            assert isinstance(outcomes[1], Refused)
+            await asyncio.sleep(1)
+            online = (await whatsapp.status())["online"]
+            assert not {account.number for account in accounts} & set(online)
+        finally:
+            await adapter.kill()

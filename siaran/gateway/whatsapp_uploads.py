@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from siaran.clock import Clock
@@ -16,9 +17,20 @@ UPLOAD_SECONDS = 60.0
 KEPT_FOR = timedelta(hours=12)
 """WhatsApp deletes uploads after some weeks; nobody says after how many."""
 
+GIVEN_UP_AFTER = timedelta(minutes=5)
+"""When an upload that has not ended is left to itself and made anew: nothing bounds it in the library."""
+
 MOST = 256
 
 _Key = tuple[UUID, str, MessageType]
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """An upload that is under way or has ended."""
+
+    task: asyncio.Task[Uploaded]
+    began_at: datetime
 
 
 class Uploads:
@@ -26,7 +38,7 @@ class Uploads:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._uploads: OrderedDict[_Key, asyncio.Task[Uploaded]] = OrderedDict()
+        self._uploads: OrderedDict[_Key, _Upload] = OrderedDict()
 
     async def get(self, client: Client, body: Body) -> Uploaded:
         """The upload of a body's file, made now if there is none yet, in `UPLOAD_SECONDS` at most.
@@ -36,10 +48,11 @@ class Uploads:
         if body.media_url is None or body.read_media is None:
             raise Rejected("media_missing", retryable=False)
         key = client.device.id, body.media_url, body.type
-        task = self._uploads.get(key)
-        if task is None or self._is_stale(task):
-            task = self._uploads[key] = asyncio.create_task(self._upload(client, body))
-            task.add_done_callback(_retrieve)
+        upload = self._uploads.get(key)
+        if upload is None or self._is_stale(upload):
+            upload = self._uploads[key] = _Upload(asyncio.create_task(self._upload(client, body)), self._clock())
+            upload.task.add_done_callback(_retrieve)
+        task = upload.task
         self._uploads.move_to_end(key)
         while len(self._uploads) > MOST:
             self._uploads.popitem(last=False)
@@ -53,9 +66,10 @@ class Uploads:
         if body.media_url is not None:
             self._uploads.pop((client.device.id, body.media_url, body.type), None)
 
-    def _is_stale(self, task: "asyncio.Task[Uploaded]") -> bool:
+    def _is_stale(self, upload: _Upload) -> bool:
+        task = upload.task
         if not task.done():
-            return False
+            return self._clock() - upload.began_at > GIVEN_UP_AFTER
         failed = task.cancelled() or task.exception() is not None
         return failed or self._clock() - task.result().uploaded_at > KEPT_FOR
 

@@ -51,6 +51,9 @@ FIRST_PAUSE = timedelta(seconds=15)
 OVER_PAUSE = timedelta(minutes=1)
 """How long after a connection has ended that does not come back by itself: another client may have replaced it."""
 
+BRIEF = timedelta(minutes=10)
+"""A connection that was over sooner than this would be over soon again: as long a pause keeps it from disturbing the others."""
+
 DROPPED_PAUSE = timedelta(minutes=5)
 """How long the transport may try by itself to bring back a device that was online, or to hear from one that is frozen."""
 
@@ -70,13 +73,14 @@ LOG_OUT_SECONDS = 30.0
 class Away:
     """A device without a connection: `tried_at` is when connecting it was tried in vain, None if it was online since.
 
-    `is_over` says that the transport does not bring it back by itself.
+    `is_over` says that the transport does not bring it back by itself, `was_brief` that this came soon after the host began.
     """
 
     state: DeviceState
     since_at: datetime
     tried_at: datetime | None
     is_over: bool
+    was_brief: bool = False
 
     def due_at(self, offline_since_at: datetime, longest: timedelta) -> datetime:
         """When a new process is worth a try: after as long as the device had been away at the last one, within limits.
@@ -84,7 +88,8 @@ class Away:
         So the pauses double, and nothing but the device's own row has to outlive the process.
         """
         if self.tried_at is None:
-            return self.since_at + (OVER_PAUSE if self.is_over else DROPPED_PAUSE)
+            over_pause = BRIEF if self.was_brief else OVER_PAUSE
+            return self.since_at + (over_pause if self.is_over else DROPPED_PAUSE)
         return self.tried_at + min(max(self.tried_at - offline_since_at, FIRST_PAUSE), longest)
 
 
@@ -171,13 +176,17 @@ class Membership:
         if event.state in {DeviceState.ONLINE, DeviceState.CONNECTING}:
             if event.state is DeviceState.ONLINE:
                 self._away.pop(event.device_id, None)
+                # Its connection may be alive while a send still hangs: then the next look finds it frozen again.
+                self._frozen.discard(event.device_id)
             return
         before = self._away.get(event.device_id)
         if before is None or before.state is not event.state:
             self._note_away(event, before.tried_at if before is not None else None)
 
     def _note_away(self, event: StateChanged, tried_at: datetime | None) -> None:
-        self._away[event.device_id] = Away(event.state, event.at, tried_at, self._transport.is_over(event.device_id))
+        is_over = self._transport.is_over(event.device_id)
+        was_brief = event.at - self._began_at < BRIEF
+        self._away[event.device_id] = Away(event.state, event.at, tried_at, is_over, was_brief)
 
     # Connecting
 

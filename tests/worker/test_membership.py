@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from siaran.clock import system_clock
-from siaran.gateway.interface import DeviceState
+from siaran.gateway.interface import DeviceState, StateChanged
 from siaran.linking import reconnect
 from siaran.models import Device, DeviceStatus, LaneState, MessageStatus
 from tests.factories import NOW, after
@@ -207,3 +207,18 @@ def test_a_dropped_connection_is_left_to_the_transport_for_longer_than_one_that_
     longest = timedelta(minutes=30)
     assert Away(DeviceState.OFFLINE, after(0), None, is_over=False).due_at(NOW, longest) == after(300)
     assert Away(DeviceState.REPLACED, after(0), None, is_over=True).due_at(NOW, longest) == after(60)
+    assert Away(DeviceState.REPLACED, after(0), None, is_over=True, was_brief=True).due_at(NOW, longest) == after(600)
+
+
+async def test_a_device_is_frozen_as_long_as_a_send_hangs_whatever_its_connection_does(fixed_host: Fixed) -> None:
+    house, start = fixed_host
+    device = await house.add_device()
+    async with start() as host:
+        await host.reach(device, DeviceStatus.ONLINE)
+        host.transport.frozen[device.id] = system_clock()
+        await host.reach(device, DeviceStatus.OFFLINE)
+        online = StateChanged(device.id, DeviceState.ONLINE, system_clock())
+        host.host._connections.noticed(online)
+        await host.host._news.submit(online)
+
+        assert (await host.reach(device, DeviceStatus.OFFLINE)).last_error == "frozen"

@@ -1,6 +1,5 @@
 """Where a fetch connects to: to the addresses that were checked, whatever the name says afterwards."""
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,7 +20,7 @@ class Resolver:
         self.answers = list(answers)
         self.asked: list[str] = []
 
-    async def getaddrinfo(self, host: str, port: int, **_: Any) -> list[Any]:
+    def getaddrinfo(self, host: str, port: int, **_: Any) -> list[Any]:
         self.asked.append(host)
         found = self.answers.pop(0) if host == HOST else [host]
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
@@ -37,7 +36,7 @@ async def web() -> AsyncIterator[WebServer]:
 def resolve(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> Resolver:
     """Put the machine's name server out of use."""
     resolver = Resolver(*answers)
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolver.getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", resolver.getaddrinfo)
     return resolver
 
 

@@ -80,6 +80,9 @@ _TAKE = text("""
     RETURNING r.device_id, r.whatsapp_id, r.kind, r.received_at
 """)
 
+LONGEST_ID = 200
+"""Characters of WhatsApp's id of a message, which usually has some twenty."""
+
 Row = tuple[UUID, str, str, datetime]
 
 
@@ -107,7 +110,7 @@ async def apply_receipts(session: AsyncSession, receipts: Sequence[Receipt], *, 
     With `store_chats`, attempts that are proven to be sent by it are shown in the chats of their devices, and messages that
     accounts sent from their phones are raised too.
     """
-    rows: list[Row] = sorted((r.device_id, r.whatsapp_id, r.kind.value, r.at) for r in receipts)
+    rows: list[Row] = sorted((r.device_id, r.whatsapp_id, r.kind.value, r.at) for r in receipts if _is_id(r.whatsapp_id))
     raised = await _raise_messages(session, rows)
     changes, proven, early = raised.changes, raised.proven, raised.unmatched
     if early:
@@ -121,6 +124,11 @@ async def apply_receipts(session: AsyncSession, receipts: Sequence[Receipt], *, 
     if early:
         await session.execute(_KEEP, _columns(early))
     await change_counters(session, changes)
+
+
+def _is_id(whatsapp_id: str) -> bool:
+    """Whether it can be the id of a message at all: what fits no column would keep all other receipts waiting."""
+    return len(whatsapp_id) <= LONGEST_ID and "\0" not in whatsapp_id
 
 
 async def hold_lanes(session: AsyncSession, device_ids: Iterable[UUID]) -> None:

@@ -1,6 +1,7 @@
 """Receipts: early or late, once or often, for the newest attempt or an older one."""
 
 import asyncio
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -174,6 +175,19 @@ async def test_a_receipt_of_a_one_off_message_changes_no_counter(ledger: Ledger)
 
     assert await ledger.status(message_id) == MessageStatus.DELIVERED
     await ledger.check()
+
+
+@pytest.mark.parametrize("odd", ["3EB0\x00", "3EB0" * 1000])
+async def test_a_receipt_whose_id_is_none_holds_up_no_other(ledger: Ledger, odd: str) -> None:
+    campaign, device = await ledger.campaign(), await ledger.device()
+    [message_id] = await ledger.messages(campaign, device, 1)
+    claim = await ledger.claimed(device)
+    await ledger.record(record_of(claim))
+
+    await ledger.receive(replace(receipt_of(claim), whatsapp_id=odd), receipt_of(claim))
+
+    assert await ledger.status(message_id) == MessageStatus.DELIVERED
+    assert await ledger.kept_receipts() == []
 
 
 async def test_a_receipt_and_its_record_find_each_other_when_they_are_written_at_the_same_time(ledger: Ledger) -> None:

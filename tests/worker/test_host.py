@@ -102,8 +102,8 @@ async def test_why_a_device_went_away_before_says_nothing_of_why_it_cannot_conne
     await running_host.network.link(device.id, device.phone)
     await running_host.network.drop(device.id)
     yesterday = system_clock() - timedelta(days=1)
-    device.host_id, device.last_error, device.last_error_at = running_host.ledger.host.id, "dropped", yesterday
-    await running_host.ledger.change(device, offline_since_at=system_clock())
+    columns = {"last_error": "dropped", "last_error_at": yesterday, "offline_since_at": system_clock()}
+    await running_host.ledger.change(device, host_id=running_host.ledger.host.id, **columns)
 
     row = await running_host.reach(device, DeviceStatus.OFFLINE)
 

@@ -26,6 +26,7 @@ from siaran.processes import spawn
 from siaran.settings import Settings, get_settings
 from worker.lease import begin_lease, end_host
 from worker.pairings import Pairings
+from worker.patrol import patrol
 from worker.placement import held_devices, place_devices, waiting_devices
 from worker.renewal import RENEW
 
@@ -99,15 +100,7 @@ class Fleet:
     async def run(self, stop: asyncio.Event) -> None:
         """Look after the hosts until told to stop; then stop them all, each after what it has under way."""
         await self._end_left_behind()
-        while not stop.is_set():
-            try:
-                await self._look()
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("fleet_waits", error=type(error).__name__)
-            try:
-                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
-            except TimeoutError:
-                continue
+        await patrol(self._look, stop, every_seconds=LOOK_SECONDS, waits="fleet_waits")
         await self._stop_all()
 
     async def _look(self) -> None:

@@ -21,6 +21,7 @@ from siaran.gateway.session_files import linked_jid, list_sessions, remove_sessi
 from siaran.processes import spawn
 from siaran.settings import Settings
 from siaran.unlinkings import Session
+from worker.patrol import patrol
 
 log = structlog.get_logger()
 
@@ -62,15 +63,7 @@ class Pairings:
     async def run(self, stop: asyncio.Event) -> None:
         """Look after linkings until told to stop; those that run then end at once, as failed."""
         await self._end_left_behind()
-        while not stop.is_set():
-            try:
-                await self._look()
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("pairings_wait", error=type(error).__name__)
-            try:
-                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
-            except TimeoutError:
-                continue
+        await patrol(self._look, stop, every_seconds=LOOK_SECONDS, waits="pairings_wait")
         await self._stop_all()
 
     async def _look(self) -> None:

@@ -137,7 +137,7 @@ async def test_a_network_that_is_gone_is_tried_again(whatsapp: WhatsApp, client:
     await whatsapp.drop(number=number)
     await client.wait_for("Disconnected", after=position)
     await asyncio.sleep(0.5)
-    assert (await whatsapp.status())["online"] == []
+    assert number not in (await whatsapp.status())["online"]
     await whatsapp.reach(state="up")
     await client.wait_for("Connected", after=position)
 
@@ -156,4 +156,4 @@ async def test_a_server_that_accepts_and_says_nothing_keeps_the_client_waiting(
     waiting = await whatsapp.start_client(number)
     await asyncio.sleep(0.5)
     assert await waiting.events() == []
-    assert (await whatsapp.status())["online"] == []
+    assert number not in (await whatsapp.status())["online"]

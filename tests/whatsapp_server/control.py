@@ -35,6 +35,8 @@ class Control:
         self._server.media.status = 200
         self._server.faults.clear()
         self._server.qr_codes = QR_CODES
+        for device in self._server.accounts.devices():
+            device.thawed.set()
         self.reach(Reach.UP)
 
     # The record

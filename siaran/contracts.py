@@ -264,13 +264,17 @@ class EnrollingResult:
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentInput:
-    """Starts, or goes on with, one contact's walk; it sleeps until `next_at`, or looks at once where that is None."""
+    """Starts, or goes on with, one contact's walk; it sleeps until `next_at`, or looks at once where that is None.
+
+    Runs of before `lists_days` wrote each day to lists of executions, and replay so; see ADR 13.
+    """
 
     enrollment_id: int
     sequence_id: UUID
     lead_id: int
     user_id: UUID
     next_at: datetime | None = None
+    lists_days: bool = True
 
 
 @dataclass(frozen=True, slots=True)

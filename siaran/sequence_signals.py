@@ -5,6 +5,7 @@ Call them after the rows are committed. None of them raises when Temporal is awa
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from uuid import UUID
 
 import structlog
@@ -107,14 +108,14 @@ async def _call(client: Client, enrollment: EnrollmentInput, signal: str | None,
     try:
         await client.start_workflow(
             "EnrollmentWorkflow",
-            enrollment,
+            replace(enrollment, lists_days=False),
             id=enrollment_workflow_id(enrollment.sequence_id, enrollment.lead_id),
             task_queue=STEP_QUEUE,
             start_signal=signal,
             start_signal_args=args,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            search_attributes=_attributes(enrollment.user_id, enrollment.sequence_id, "waiting for the first step"),
+            search_attributes=_attributes(enrollment.user_id, enrollment.sequence_id, "under way"),
             static_summary=f"Contact {enrollment.enrollment_id} in sequence {enrollment.sequence_id}",
             rpc_timeout=NUDGE_TIMEOUT * 3,
         )

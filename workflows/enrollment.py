@@ -51,7 +51,7 @@ class EnrollmentWorkflow:
                     return f"day {plan.day} of {plan.days}: {plan.why}"
             if self._is_long() and not self._news():
                 await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(replace(enrollment, next_at=self._next_at))
+                workflow.continue_as_new(replace(enrollment, next_at=self._next_at, lists_days=False))
             await self._wait()
 
     def _news(self) -> bool:
@@ -87,9 +87,13 @@ class EnrollmentWorkflow:
             await workflow.wait_condition(self._news, timeout=limit, timeout_summary=f"waiting: {self._why}")
 
     def _show(self, plan: StepPlan) -> None:
-        """Show how far the contact is in lists of executions; written only when it changes."""
+        """Show how far the contact is on the execution's page, and in lists once the walk is over.
+
+        A list costs the server a write that is dearer than all others of a step together.
+        """
         status = f"day {plan.day} of {plan.days}, {plan.why}"
         if status != self._shown:
             self._shown = status
-            workflow.upsert_search_attributes([STATUS.value_set(status)])
+            if self._enrollment.lists_days or plan.action is StepAction.END:
+                workflow.upsert_search_attributes([STATUS.value_set(status)])
             workflow.set_current_details(status)

@@ -32,6 +32,21 @@ DYNAMIC_CONFIG: dict[str, int | bool | str] = {
 }
 """Settings of the server; `deploy/temporal.yaml` holds the same for a server that is not embedded."""
 
+EMBEDDED_CONFIG: dict[str, int | bool | str] = {
+    # When all contacts of a sequence fall due at once, each execution is used three times within minutes. Above this number
+    # they are read from the file every time; a development server has 8,192, others 128,000.
+    "history.hostLevelCacheMaxSize": 60_000,
+    # A development server reads the names of search attributes from its file for every start and every write to its lists.
+    "system.forceSearchAttributesCacheRefreshOnRead": False,
+}
+"""What a development server sets otherwise than the servers that `deploy/temporal.yaml` is for."""
+
+TESTS_CONFIG: dict[str, int | bool | str] = {
+    "frontend.WorkflowTimeSkippingEnabled": True,
+    # Tests make namespaces and use them at once.
+    "system.forceSearchAttributesCacheRefreshOnRead": True,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedTemporal:
@@ -80,8 +95,8 @@ class EmbeddedTemporal:
         arguments += ["--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"]
         for key in SEARCH_ATTRIBUTES:
             arguments += ["--search-attribute", f"{key.name}={key.indexed_value_type.name.title()}"]
-        skipping = {"frontend.WorkflowTimeSkippingEnabled": True} if self.options.temporal_time_skipping else {}
-        for name, value in (DYNAMIC_CONFIG | skipping).items():
+        config = DYNAMIC_CONFIG | EMBEDDED_CONFIG | (TESTS_CONFIG if self.options.temporal_time_skipping else {})
+        for name, value in config.items():
             arguments += ["--dynamic-config-value", f"{name}={json.dumps(value)}"]
         return arguments
 

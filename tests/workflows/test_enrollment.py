@@ -3,10 +3,12 @@
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import TimeSkipper
 
@@ -25,7 +27,6 @@ from tests.workflows.walk_stand_ins import WalkStandIns
 
 CONTACT = EnrollmentInput(17, uuid4(), 4, uuid4())
 ID = enrollment_workflow_id(CONTACT.sequence_id, CONTACT.lead_id)
-FIRST = "waiting for the first step"
 RETRY = StepRetry(17, CONTACT.user_id, 99)
 PARKED = StepPlan(StepAction.WAIT, None, 1, 3, "paused")
 OVER = StepPlan(StepAction.END, None, 3, 3, "completed")
@@ -135,21 +136,29 @@ async def test_a_walk_of_a_year_has_short_histories_and_forgets_nothing(skipper:
     assert len(history.events) < 80
 
 
-async def test_lists_of_executions_say_whose_contact_waits_for_what(
-    temporal_client: Client,
-) -> None:
-    stand_ins = WalkStandIns(wait(9, 2))
+async def test_an_execution_says_what_it_waits_for_and_lists_say_how_it_ended(temporal_client: Client) -> None:
+    stand_ins = WalkStandIns(wait(9, 2), OVER)
     async with workflow_worker(temporal_client, stand_ins.activities):
         await start(temporal_client, None)
         await stand_ins.plans.until(1)
         handle = temporal_client.get_workflow_handle(ID)
         async with asyncio.timeout(10):
-            while (found := (await handle.describe()).typed_search_attributes.get(STATUS)) == FIRST:  # noqa: ASYNC110
+            while not (details := await current_details(handle)):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+        open_attributes = (await handle.describe()).typed_search_attributes
+        history = await handle.fetch_history()
+        await signal_enrollments(temporal_client, [CONTACT])
+        await end(temporal_client)
         attributes = (await handle.describe()).typed_search_attributes
 
-    assert found == "day 2 of 3, next 2026-03-04 09:00"
+    assert details == "day 2 of 3, next 2026-03-04 09:00"
+    assert open_attributes[STATUS] == "under way"
+    assert attributes[STATUS] == "day 3 of 3, completed"
     assert (attributes[USER], attributes[SEQUENCE]) == (str(CONTACT.user_id), str(CONTACT.sequence_id))
-    history = await handle.fetch_history()
     timers = [event for event in history.events if event.event_type == EventType.EVENT_TYPE_TIMER_STARTED]
     assert b"waiting: next 2026-03-04 09:00" in timers[-1].user_metadata.summary.data
+
+
+async def current_details(handle: WorkflowHandle[Any, Any]) -> str:
+    metadata: WorkflowMetadata = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+    return metadata.current_details

@@ -27,7 +27,7 @@ from siaran.models import Sequence, SequenceStatus, SequenceStep
 from siaran.sequence_signals import nudge_sequence
 
 LIMIT_SECONDS = 3600.0
-START_ROOM = 120
+START_ROOM = 150
 """Starts a second that the due time leaves room for: day 1 begins when all have been started, and not before."""
 
 _STARTED = "SELECT count(*) FROM sequence_contacts WHERE workflow_started_at IS NOT NULL"

@@ -26,6 +26,9 @@ from siaran.webhook_signals import nudge_webhooks
 log = structlog.get_logger()
 
 SIGNALS_AT_ONCE = 16
+TELL_PAUSES_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0)
+"""Before each try to tell a lane who has its device; hearing it twice does a lane no harm."""
+
 SEEN_SECONDS = 60.0
 
 STATUSES = {
@@ -182,12 +185,20 @@ class DeviceNews:
 
         async def tell(device_id: UUID) -> None:
             async with gate:
-                try:
-                    await signal_moved(self._client, device_id, self._host_id)
-                except (RPCError, RuntimeError, OSError) as error:
-                    log.warning("lane_not_told", device=str(device_id), error=type(error).__name__)
+                await self._tell_lane(device_id)
 
         await asyncio.gather(*(tell(device) for device in devices))
+
+    async def _tell_lane(self, device_id: UUID) -> None:
+        """Tell one lane, again for a while if Temporal is busy or away; after that the sweep finds it."""
+        for pause_seconds in TELL_PAUSES_SECONDS:
+            await asyncio.sleep(pause_seconds)
+            try:
+                await signal_moved(self._client, device_id, self._host_id)
+            except (RPCError, RuntimeError, OSError) as error:
+                log.warning("lane_not_told", device=str(device_id), error=type(error).__name__)
+            else:
+                return
 
 
 def _merged(before: StateChanged | None, event: StateChanged) -> StateChanged:

@@ -36,6 +36,11 @@ EMBEDDED_CONFIG: dict[str, int | bool | str] = {
     # When all contacts of a sequence fall due at once, each execution is used three times within minutes. Above this number
     # they are read from the file every time; a development server has 8,192, others 128,000.
     "history.hostLevelCacheMaxSize": 60_000,
+    # Above the first number the server throws away timers it has read, to read them anew, and deletes none that fired: each
+    # reading passes all of those, and soon takes up the whole server. The defaults are 9,000, 10,000 and 100.
+    "history.queuePendingTaskCriticalCount": 90_000,
+    "history.queuePendingTasksMaxCount": 100_000,
+    "history.timerTaskBatchSize": 1_000,
     # A development server reads the names of search attributes from its file for every start and every write to its lists.
     "system.forceSearchAttributesCacheRefreshOnRead": False,
 }

@@ -18,7 +18,8 @@ from siaran.temporal import DATA_CONVERTER
 from tests.workflows.record_histories import HISTORIES, TEXT
 from worker.__main__ import STEP_WORKFLOWS, WORKFLOW_RUNNER, WORKFLOWS
 
-RECORDED = sorted(HISTORIES.glob("*.json"))
+RECORDED = sorted(HISTORIES.rglob("*.json"))
+IDS = [path.relative_to(HISTORIES).as_posix() for path in RECORDED]
 PHONE = re.compile(r"(?<![0-9a-f-])60\d{8,11}(?!\d)")
 
 
@@ -37,7 +38,7 @@ def strings(value: Any) -> list[str]:
     return [text for part in value for text in strings(part)] if isinstance(value, Iterable) else []
 
 
-@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECORDED, ids=IDS)
 async def test_a_recorded_history_replays(path: Path) -> None:
     workflows = [*WORKFLOWS, *STEP_WORKFLOWS]
     replayer = Replayer(workflows=workflows, workflow_runner=WORKFLOW_RUNNER, data_converter=DATA_CONVERTER)
@@ -58,7 +59,7 @@ def test_the_histories_meet_every_activity_timer_and_signal() -> None:
     assert any("take_step" in text for path in RECORDED for event in read(path).events for text in strings(event))
 
 
-@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECORDED, ids=IDS)
 def test_a_history_holds_no_phone_number_name_or_text(path: Path) -> None:
     found = [text for event in read(path).events for text in strings(event)]
 
@@ -131,7 +132,7 @@ class ChangedWebhook:
         return order.target
 
 
-@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECORDED, ids=IDS)
 async def test_a_workflow_that_has_changed_does_not_replay(path: Path) -> None:
     changed = [ChangedCampaign, ChangedDevice, ChangedImport, ChangedSequence, ChangedEnrollment, ChangedWebhook]
     replayer = Replayer(workflows=changed, workflow_runner=UnsandboxedWorkflowRunner(), data_converter=DATA_CONVERTER)

@@ -13,6 +13,8 @@ from siaran.ledger.moves import give_up_batch, hold_back_batch, move_batch
 from siaran.models import Lane, LaneState
 from siaran.temporal import nudge_campaign
 from siaran.tenancy import get_owned
+from siaran.webhook_events import targets_told
+from siaran.webhook_signals import nudge_webhooks
 
 _STATES = {
     LaneAction.SEND: LaneState.RUNNING,
@@ -66,10 +68,11 @@ class LaneActivities:
                 if standing.is_connected and not new_chats_only:
                     # It has come back meanwhile: what is left it sends itself.
                     return FailoverResult(moved, len(targets))
-                ended = await give_up_batch(session, lane.user_id, lane.device_id)
+                ended = await give_up_batch(session, lane.user_id, lane.device_id, now)
                 batch = await move_batch(session, lane.user_id, lane.device_id, now, new_chats_only=new_chats_only)
                 if new_chats_only and not batch:
                     ended = await hold_back_batch(session, lane.user_id, lane.device_id, now)
+            nudge_webhooks(self._use.client, targets_told(session))
             if not batch and not ended:
                 return FailoverResult(moved, len(targets))
             moved += sum(batch.values())

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from siaran.ledger.counters import Change, change_counters
 from siaran.models import MessageStatus
+from siaran.webhook_news import announce_failures
 
 BATCH = 1000
 """Rows moved in one transaction: their locks are short, and a claim that meets them skips them."""
@@ -62,17 +63,21 @@ _GIVE_UP = text("""
         status = 'failed', error_code = 'device_removed', is_retryable = false,
         error_message = 'The device that had to send this message was removed.'
     FROM bound WHERE m.id = bound.id AND m.status = 'pending'
-    RETURNING m.campaign_id, coalesce(m.claimed_at, m.scheduled_at) AS at
+    RETURNING m.user_id, m.device_id, m.id AS message_id, m.campaign_id, m.sequence_id, m.recipient_phone AS phone,
+        m.error_code, m.error_message, m.is_retryable, CAST(:now AS timestamptz) AS at,
+        coalesce(m.claimed_at, m.scheduled_at) AS counted_at
 """)
 
 
-async def give_up_batch(session: AsyncSession, user_id: UUID, device_id: UUID) -> int:
+async def give_up_batch(session: AsyncSession, user_id: UUID, device_id: UUID, now: datetime) -> int:
     """Fail up to `BATCH` pending rows that only a device which was removed could have sent; returns how many."""
-    rows = (await session.execute(_GIVE_UP, {"user": user_id, "device": device_id, "batch": BATCH})).all()
+    values = {"user": user_id, "device": device_id, "batch": BATCH, "now": now}
+    rows = (await session.execute(_GIVE_UP, values)).all()
+    await announce_failures(session, rows)
     await change_counters(
         session,
         [
-            Change(row.campaign_id, device_id, user_id, MessageStatus.PENDING, MessageStatus.FAILED, after_at=row.at)
+            Change(row.campaign_id, device_id, user_id, MessageStatus.PENDING, MessageStatus.FAILED, after_at=row.counted_at)
             for row in rows
         ],
     )

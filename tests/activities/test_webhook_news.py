@@ -18,6 +18,7 @@ from siaran.contracts import CampaignInput
 from siaran.devices import delete_device
 from siaran.gateway.interface import DeviceState, Incoming, ReceiptKind, ReceivedMedia, StateChanged
 from siaran.incoming import take_in
+from siaran.ledger.moves import give_up_batch
 from siaran.linking import log_out
 from siaran.models import MessageStatus, TransportKind, User, Webhook, WebhookDelivery
 from siaran.opt_outs import add_opt_outs
@@ -112,6 +113,23 @@ async def test_messages_of_users_without_a_webhook_go_to_each_default_address(ea
         rows = list(await session.scalars(select(WebhookDelivery).order_by(WebhookDelivery.id)))
     assert [row.target for row in rows] == [default_target(ears.ledger.user.id, address) for address in addresses]
     assert {row.event for row in rows} == {"message"}, "of the opt-out nobody is told"
+
+
+async def test_what_only_a_removed_device_could_have_sent_is_told_as_failed(ears: Ears) -> None:
+    await ears.subscribe(WebhookEvent.MESSAGE_FAILED)
+    device = await ears.ledger.device()
+    campaign = await ears.ledger.campaign(device_id=device.id)
+    ids = await ears.ledger.messages(campaign, device, 2)
+    await ears.ledger.change(device, deleted_at=NOW)
+    async with ears.ledger.sessions.begin() as session:
+        await give_up_batch(session, ears.ledger.user.id, device.id, NOW)
+
+    told = [body["data"] for body in await ears.heard()]
+    assert [data["messageId"] for data in told] == ids
+    for data in told:
+        assert (data["deviceId"], data["campaignId"], data["code"]) == (str(device.id), campaign.id, "device_removed")
+        assert (data["retryable"], data["timestamp"]) == (False, AT)
+        assert data["reason"] == "The device that had to send this message was removed."
 
 
 async def test_an_opt_out_is_told_with_its_word_and_once(ears: Ears) -> None:

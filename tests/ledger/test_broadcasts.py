@@ -78,5 +78,5 @@ async def test_a_broadcast_never_moves_to_another_device(ledger: Ledger, device:
 
     await ledger.change(device, deleted_at=NOW)
     async with ledger.sessions.begin() as session:
-        assert await give_up_batch(session, ledger.user.id, device.id) == broadcast.messages
+        assert await give_up_batch(session, ledger.user.id, device.id, NOW) == broadcast.messages
     assert await ledger.status(broadcast.first_message_id) is MessageStatus.FAILED

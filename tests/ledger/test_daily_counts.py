@@ -95,7 +95,7 @@ async def test_what_only_a_removed_device_could_have_sent_counts_as_failed(ledge
     await ledger.messages(campaign, device, 2)
     await ledger.change(device, deleted_at=NOW)
     async with ledger.sessions.begin() as session:
-        assert await give_up_batch(session, ledger.user.id, device.id) == 2
+        assert await give_up_batch(session, ledger.user.id, device.id, NOW) == 2
     assert await ledger.days() == {(device.id, TODAY): {"failed": 2}}
     await ledger.check()
 

@@ -60,9 +60,7 @@ async def measure(contacts: int) -> Figures:
         sequence = await _add_sequence(scene, cast.user_id, due_at + timedelta(minutes=1))
         began = stopwatch.monotonic()
         await nudge_sequence(scene.client, SequenceInput(sequence.id, cast.user_id))
-        await _follow(
-            scene, "starting", contacts, "SELECT count(*) FROM sequence_contacts WHERE workflow_started_at IS NOT NULL"
-        )
+        await _follow(scene, "starting", contacts, _STARTED)
         started = stopwatch.monotonic() - began
         _show_cpu(scene, f"started in {started:.0f} s")
         await _wait_until(scene, sequence)

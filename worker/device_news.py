@@ -182,19 +182,15 @@ class DeviceNews:
     async def _tell_lanes(self, devices: Sequence[UUID]) -> None:
         """Tell open lanes who has their device: a send that waits for an old host, perhaps a dead one, is given up at once."""
         gate = asyncio.Semaphore(SIGNALS_AT_ONCE)
+        await asyncio.gather(*(self._tell_lane(device, gate) for device in devices))
 
-        async def tell(device_id: UUID) -> None:
-            async with gate:
-                await self._tell_lane(device_id)
-
-        await asyncio.gather(*(tell(device) for device in devices))
-
-    async def _tell_lane(self, device_id: UUID) -> None:
+    async def _tell_lane(self, device_id: UUID, gate: asyncio.Semaphore) -> None:
         """Tell one lane, again for a while if Temporal is busy or away; after that the sweep finds it."""
         for pause_seconds in TELL_PAUSES_SECONDS:
             await asyncio.sleep(pause_seconds)
             try:
-                await signal_moved(self._client, device_id, self._host_id)
+                async with gate:  # not while it pauses: others are not to wait for that
+                    await signal_moved(self._client, device_id, self._host_id)
             except (RPCError, RuntimeError, OSError) as error:
                 log.warning("lane_not_told", device=str(device_id), error=type(error).__name__)
             else:

@@ -121,6 +121,12 @@ class FixedHost(RunningHost):
     transport: FixedTransport
     run: "asyncio.Task[None]"
 
+    async def freeze(self, device: Device) -> Device:
+        """Have a device answer nothing once it is online; its row when that has been seen."""
+        await self.reach(device, DeviceStatus.ONLINE)
+        self.transport.frozen[device.id] = system_clock()
+        return await self.reach(device, DeviceStatus.OFFLINE)
+
     async def renewed(self) -> str:
         """Why the host has ended to be renewed, once it has."""
         async with asyncio.timeout(10):

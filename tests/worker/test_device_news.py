@@ -9,7 +9,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from siaran.contracts import WORKFLOW_QUEUE, LaneInput, device_workflow_id
 from siaran.db import SessionMaker
 from siaran.gateway.interface import DeviceState, StateChanged
-from siaran.models import Device, DeviceStatus, Lane, LaneState
+from siaran.models import Device, DeviceStatus, LaneState
 from tests.ledger.driver import Ledger
 from tests.waiting import eventually
 from worker.device_news import DeviceNews
@@ -44,8 +44,7 @@ async def test_a_lane_is_told_of_its_device_although_temporal_was_busy(sessions:
     ledger = Ledger(sessions)
     await ledger.open()
     device = await ledger.device(status=DeviceStatus.CONNECTING)
-    async with sessions.begin() as session:
-        (await session.get_one(Lane, device.id)).state = LaneState.RUNNING
+    await ledger.change(await ledger.lane(device), state=LaneState.RUNNING)
     lane = LaneInput(device.id, device.user_id)
     handle = await temporal_client.start_workflow(
         "DeviceWorkflow", lane, id=device_workflow_id(device.id), task_queue=WORKFLOW_QUEUE

@@ -133,9 +133,7 @@ async def test_a_frozen_device_is_shown_offline_until_it_answers_again(fixed_hos
     house, start = fixed_host
     device = await house.add_device()
     async with start() as host:
-        await host.reach(device, DeviceStatus.ONLINE)
-        host.transport.frozen[device.id] = system_clock()
-        assert (await host.reach(device, DeviceStatus.OFFLINE)).last_error == "frozen"
+        assert (await host.freeze(device)).last_error == "frozen"
 
         del host.transport.frozen[device.id]
         await host.reach(device, DeviceStatus.ONLINE)
@@ -214,9 +212,7 @@ async def test_a_device_is_frozen_as_long_as_a_send_hangs_whatever_its_connectio
     house, start = fixed_host
     device = await house.add_device()
     async with start() as host:
-        await host.reach(device, DeviceStatus.ONLINE)
-        host.transport.frozen[device.id] = system_clock()
-        await host.reach(device, DeviceStatus.OFFLINE)
+        await host.freeze(device)
         online = StateChanged(device.id, DeviceState.ONLINE, system_clock())
         host.host._connections.noticed(online)
         await host.host._news.submit(online)
